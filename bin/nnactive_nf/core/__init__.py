@@ -1,0 +1,1 @@
+"""What the stages share: geometry, file formats, seeds, the prepared data set, error messages."""

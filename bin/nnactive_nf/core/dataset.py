@@ -1,0 +1,163 @@
+"""The prepared data set: what PREPARE wrote and every later stage reads.
+
+Two grids are in use. The *image grid* is the whole image resampled to the planned spacing, axes (z, y, x) as SimpleITK
+hands them to numpy: patches, label masks and uncertainty maps live there. The *network grid* is what nnU-Net trains on:
+the same voxels with axes in the plan's order (`transpose_forward`), cropped to the box of non-zero voxels.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import open_hdf5, read_json
+from nnactive_nf.core.geometry import Box, Shape, as_shape
+
+VERSION = 1
+FORMAT = "nnactive-nf/dataset"
+
+# Columns of cases.csv. Shapes and spacings are (z, y, x), in voxels and mm; `original_*` is the file's own grid.
+CASE_COLUMNS = [
+    "case", "group", "split",
+    "z", "y", "x", "spacing_z", "spacing_y", "spacing_x",
+    "original_z", "original_y", "original_x",
+    "original_spacing_z", "original_spacing_y", "original_spacing_x",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set, opened by `Dataset.open(folder)`."""
+
+    folder: Path
+    name: str
+    classes: Classes
+    channels: tuple[str, ...]
+    configuration: str
+    digest: str  # SHA-256 of images, plans and classes: what a training rests on beside the labels
+    cases: pd.DataFrame  # CASE_COLUMNS, one row per case, sorted by case
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Open a folder that PREPARE wrote; `UserError` where it is none."""
+        folder = Path(folder)
+        head = read_json(folder / "dataset.json")
+        if head.get("format") != FORMAT or head.get("version") != VERSION:
+            raise UserError(f"{folder}/dataset.json: format is {head.get('format')!r}, expected {FORMAT} {VERSION}")
+        classes = Classes(tuple(head["class_names"]), tuple(head["class_values"]))
+        cases = pd.read_csv(folder / "cases.csv", dtype={"case": str, "group": str, "split": str})
+        missing = [name for name in CASE_COLUMNS if name not in cases]
+        if missing:
+            raise UserError(f"{folder}/cases.csv: columns {missing} are missing")
+        return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
+
+    @property
+    def pool(self) -> list[str]:
+        """Cases that may be queried, sorted by name."""
+        return self._split("pool")
+
+    @property
+    def test(self) -> list[str]:
+        """Cases held out for evaluation, sorted by name."""
+        return self._split("test")
+
+    def _split(self, split: str) -> list[str]:
+        return sorted(self.cases.loc[self.cases["split"] == split, "case"])
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Image grid shape (z, y, x) of every case."""
+        return {row.case: as_shape((row.z, row.y, row.x)) for row in self.cases.itertuples()}
+
+    @cached_property
+    def spacings_mm(self) -> dict[str, tuple[float, float, float]]:
+        """Voxel size (z, y, x) in mm of every case on the image grid."""
+        return {
+            row.case: (float(row.spacing_z), float(row.spacing_y), float(row.spacing_x))
+            for row in self.cases.itertuples()
+        }
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Patient (group) of every case."""
+        return dict(zip(self.cases["case"], self.cases["group"], strict=True))
+
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """nnU-Net's plans."""
+        return read_json(self.folder / "plans.json")  # type: ignore[no-any-return]
+
+    @cached_property
+    def nnunet_json(self) -> dict[str, Any]:
+        """`dataset.json` as nnU-Net wants it: classes by index, the ignore label last."""
+        return read_json(self.folder / "nnunet_dataset.json")  # type: ignore[no-any-return]
+
+    def network_file(self, case: str) -> Path:
+        """The preprocessed image (blosc2) that nnU-Net's data loader reads."""
+        return self.folder / "network" / f"{case}.b2nd"
+
+    def properties(self, case: str) -> dict[str, Any]:
+        """nnU-Net's properties of the case: crop box, shapes, spacing."""
+        with (self.folder / "network" / f"{case}.pkl").open("rb") as file:
+            return pickle.load(file)  # type: ignore[no-any-return]
+
+    def network_image(self, case: str) -> npt.NDArray[np.float32]:
+        """Preprocessed image `[channels, ...]` on the network grid."""
+        return np.asarray(blosc2.open(urlpath=str(self.network_file(case)), mode="r")[:], dtype=np.float32)
+
+    def image(self, case: str, channels: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
+        """Normalised image `[channels, z, y, x]` on the image grid; outside the crop, each channel's minimum."""
+        data = self.network_image(case)
+        if channels is not None:
+            data = data[list(channels)]
+        fill = data.reshape(len(data), -1).min(axis=1)
+        return self.to_image_grid(case, data, fill)
+
+    def empty_mask(self, case: str) -> npt.NDArray[np.bool_]:
+        """Voxels `[z, y, x]` of the image grid that are zero in all channels (nothing was imaged there)."""
+        with open_hdf5(self.folder / "empty.h5", "empty", VERSION) as file:
+            values = file[case]
+            assert isinstance(values, h5py.Dataset)
+            return values[()].astype(bool)  # type: ignore[no-any-return]
+
+    def crop(self, case: str) -> tuple[tuple[int, ...], Box]:
+        """Axis order of the network grid and the crop box in that order."""
+        properties = self.properties(case)
+        bounds = properties["bbox_used_for_cropping"]
+        box = Box(as_shape(b[0] for b in bounds), as_shape(b[1] - b[0] for b in bounds))
+        return tuple(self.plans["transpose_forward"]), box
+
+    def to_network_grid(self, case: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring `[..., z, y, x]` from the image grid to the network grid."""
+        order, box = self.crop(case)
+        lead = values.ndim - 3
+        moved = values.transpose(*range(lead), *(lead + axis for axis in order))
+        return np.ascontiguousarray(moved[(..., *box.slices)])
+
+    def to_image_grid(self, case: str, values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
+        """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`.
+
+        `fill` is the value outside the crop: a number, or one per leading channel.
+        """
+        order, box = self.crop(case)
+        lead = values.shape[:-3]
+        shape = tuple(self.shapes[case][axis] for axis in order)
+        if values.shape[-3:] != box.size_zyx:
+            raise ValueError(f"{case}: {values.shape[-3:]} is not the crop's shape {box.size_zyx}")
+        whole = np.empty((*lead, *shape), dtype=values.dtype)
+        whole[...] = np.reshape(fill, (*np.shape(fill), 1, 1, 1)) if np.ndim(fill) else fill
+        whole[(..., *box.slices)] = values
+        back = np.argsort(order)
+        return np.ascontiguousarray(whole.transpose(*range(len(lead)), *(len(lead) + int(axis) for axis in back)))

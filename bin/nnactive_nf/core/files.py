@@ -1,0 +1,87 @@
+"""Files written whole or not at all, and HDF5 files that name their format."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from nnactive_nf import __version__
+from nnactive_nf.core.errors import UserError
+
+PROJECT = "nnactive-nf"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Temporary path in the same folder that takes the name `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys; NaN is refused, since it is not JSON."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON or say in one line why it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from None
+
+
+@contextmanager
+def create_hdf5(path: Path, kind: str, version: int, attributes: Mapping[str, Any]) -> Iterator[h5py.File]:
+    """New HDF5 file of format `nnactive-nf/<kind>` with these root attributes, written whole or not at all."""
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = f"{PROJECT}/{kind}"
+        file.attrs["version"] = version
+        file.attrs["created_by"] = f"{PROJECT} {__version__}"
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        yield file
+
+
+@contextmanager
+def open_hdf5(path: Path, kind: str, version: int) -> Iterator[h5py.File]:
+    """Open an HDF5 file of format `nnactive-nf/<kind>` for reading.
+
+    Raises `UserError` where the file is missing, truncated, of another format or of a version not known here.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        raise UserError(f"{path}: not a readable HDF5 file, it may be truncated ({error})") from None
+    with file:
+        expected = f"{PROJECT}/{kind}"
+        found = file.attrs.get("format")
+        if found != expected:
+            raise UserError(f"{path}: format is {found!r}, expected {expected!r}")
+        if int(file.attrs.get("version", -1)) != version:
+            raise UserError(f"{path}: version {file.attrs.get('version')} of {expected}, this code reads {version}")
+        yield file

@@ -1,0 +1,192 @@
+"""Label masks: what is known of each image so far, and the patches that people or the oracle labelled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import create_hdf5, open_hdf5
+from nnactive_nf.core.geometry import Box, as_shape
+
+VERSION = 1
+PATCH_COLUMNS = {
+    "cycle": "int64",
+    "case": "str",
+    "z": "int64",
+    "y": "int64",
+    "x": "int64",
+    "dz": "int64",
+    "dy": "int64",
+    "dx": "int64",
+    "score": "float64",
+    "strategy": "str",
+    "component": "str",
+    "voxels": "int64",
+    "foreground_voxels": "int64",
+}
+
+Mask = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass
+class Labels:
+    """The content of a `labels_cNN.h5` file.
+
+    Attributes:
+        dataset: name of the data set.
+        node: the node that these labels train.
+        cycle: number of the cycle, from 0; -1 where nothing is labelled yet and in reference files.
+        classes: class names and values.
+        masks: per case a mask `[z, y, x]` of class values, `classes.ignore_value` wherever nobody has looked; only
+            cases with labels.
+        patches: the patches labelled so far, one row each, columns of `PATCH_COLUMNS` and one `voxels_<class>` each.
+        spacings_mm: per case the voxel size (z, y, x) in mm.
+    """
+
+    dataset: str
+    node: str
+    cycle: int
+    classes: Classes
+    masks: dict[str, Mask] = field(default_factory=dict)
+    patches: pd.DataFrame = field(default_factory=pd.DataFrame)
+    spacings_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.patches.empty:
+            self.patches = empty_patches(self.classes)
+
+    def boxes(self, case: str) -> list[Box]:
+        """Boxes of the patches labelled in this case."""
+        return patch_boxes(self.patches, case)
+
+    def digest(self) -> str:
+        """SHA-256 of what a training sees of the labels: classes, cases, masks. Not of names, scores or order."""
+        sha = hashlib.sha256(json.dumps([self.classes.names, self.classes.values]).encode())
+        for case in sorted(self.masks):
+            mask = np.ascontiguousarray(self.masks[case])
+            sha.update(f"{case} {mask.shape} {mask.dtype.str} ".encode())
+            sha.update(mask.tobytes())
+        return sha.hexdigest()
+
+
+def class_column(name: str) -> str:
+    """Column of the patch table that counts the voxels of a class."""
+    return f"voxels_{name}"
+
+
+def empty_patches(classes: Classes) -> pd.DataFrame:
+    """Patch table without rows, with all its columns and types."""
+    types = PATCH_COLUMNS | {class_column(name): "int64" for name in classes.names}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
+def patch_boxes(patches: pd.DataFrame, case: str) -> list[Box]:
+    """Boxes of the rows of a patch or query table that lie in this case, in the table's order."""
+    rows = patches.loc[patches["case"] == case, ["z", "y", "x", "dz", "dy", "dx"]].to_numpy(dtype=np.int64)
+    return [Box(as_shape(row[:3]), as_shape(row[3:])) for row in rows]
+
+
+def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:
+    """Write a labels file, whole or not at all."""
+    attributes = {
+        "dataset": labels.dataset,
+        "node": labels.node,
+        "cycle": labels.cycle,
+        "class_names": list(labels.classes.names),
+        "class_values": list(labels.classes.values),
+        "ignore_value": labels.classes.ignore_value,
+    }
+    with create_hdf5(path, kind, VERSION, attributes) as file:
+        cases = file.create_group("cases")
+        for case in sorted(labels.masks):
+            group = cases.create_group(case)
+            mask = labels.masks[case].astype(labels.classes.dtype, copy=False)
+            chunks = tuple(min(32, n) for n in mask.shape)
+            group.create_dataset("mask", data=mask, chunks=chunks, compression="gzip", compression_opts=4)
+            if case in labels.spacings_mm:
+                group.attrs["spacing_mm_zyx"] = labels.spacings_mm[case]
+        _write_patches(file.create_group("patches"), labels.patches)
+
+
+def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int, ...]] | None = None) -> Labels:
+    """Read a labels file and check it.
+
+    Args:
+        path: the file.
+        kind: `labels`, or `oracle` and `reference` for complete masks.
+        shapes: image shapes per case where they are known; cases and mask shapes must fit them.
+
+    Raises:
+        UserError: the file is truncated, foreign, or does not fit the data set; the message names the file.
+    """
+    with open_hdf5(path, kind, VERSION) as file:
+        try:
+            classes = Classes(
+                tuple(str(name) for name in file.attrs["class_names"]),
+                tuple(int(value) for value in file.attrs["class_values"]),
+            )
+            masks = {case: group["mask"][()] for case, group in file["cases"].items()}
+            spacings = {
+                case: tuple(float(v) for v in group.attrs["spacing_mm_zyx"])
+                for case, group in file["cases"].items()
+                if "spacing_mm_zyx" in group.attrs
+            }
+            labels = Labels(
+                dataset=str(file.attrs["dataset"]),
+                node=str(file.attrs["node"]),
+                cycle=int(file.attrs["cycle"]),
+                classes=classes,
+                masks=masks,
+                patches=_read_patches(file["patches"], classes),
+                spacings_mm=spacings,  # type: ignore[arg-type]
+            )
+        except (KeyError, OSError, ValueError) as error:
+            raise UserError(f"{path}: damaged labels file ({error})") from None
+    _check(path, labels, shapes)
+    return labels
+
+
+def _check(path: Path, labels: Labels, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
+    allowed = {*labels.classes.values, labels.classes.ignore_value}
+    for case, mask in labels.masks.items():
+        if mask.ndim != 3 or mask.dtype != labels.classes.dtype:
+            raise UserError(f"{path}: mask of case {case} is {mask.dtype} of shape {mask.shape}, not a 3D label mask")
+        unknown = sorted(set(np.unique(mask).tolist()) - allowed)
+        if unknown:
+            raise UserError(f"{path}: mask of case {case} holds undeclared values {unknown}")
+        if shapes is not None and case not in shapes:
+            raise UserError(f"{path}: case {case} is not in the data set")
+        if shapes is not None and tuple(mask.shape) != tuple(shapes[case]):
+            raise UserError(f"{path}: mask of case {case} has shape {mask.shape}, the image has {shapes[case]}")
+
+
+def _write_patches(group: h5py.Group, patches: pd.DataFrame) -> None:
+    group.attrs["columns"] = list(patches.columns)
+    text = h5py.string_dtype()
+    for name in patches.columns:
+        values = patches[name]
+        is_text = PATCH_COLUMNS.get(name) == "str"
+        group.create_dataset(
+            name,
+            data=values.astype(str).to_list() if is_text else values.to_numpy(),
+            dtype=text if is_text else None,
+            shape=(len(values),),
+        )
+
+
+def _read_patches(group: h5py.Group, classes: Classes) -> pd.DataFrame:
+    empty = empty_patches(classes)
+    columns = {
+        name: group[name].asstr()[()] if PATCH_COLUMNS.get(name) == "str" else group[name][()] for name in empty.columns
+    }
+    return pd.DataFrame(columns).astype(empty.dtypes.to_dict())

@@ -1,0 +1,32 @@
+"""`query.csv`: the patches that a strategy chose, best first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import whole_file
+
+QUERY_TYPES = {
+    "rank": "int64", "case": "str", "z": "int64", "y": "int64", "x": "int64", "dz": "int64", "dy": "int64",
+    "dx": "int64", "score": "float64", "component": "str",
+}  # fmt: skip
+
+
+def write_query(path: Path, query: pd.DataFrame) -> None:
+    """Write a query table; `component` is a class name or `all`, `rank` counts from 1."""
+    with whole_file(path) as temporary:
+        query[list(QUERY_TYPES)].to_csv(temporary, index=False)
+
+
+def read_query(path: Path) -> pd.DataFrame:
+    """Read a query table; `UserError` where columns are missing or no numbers."""
+    try:
+        query = pd.read_csv(path, dtype={"case": str, "component": str})
+        return query[list(QUERY_TYPES)].astype(QUERY_TYPES)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (KeyError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a query table ({error})") from None

@@ -1,0 +1,131 @@
+"""Uncertainty maps of one shard of the pool: `uncertainty_<shard>.h5`, written case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import create_hdf5, open_hdf5
+
+VERSION = 1
+
+# What may stand in a file: name -> (type in the file, leading axes before z, y, x).
+MAPS: dict[str, tuple[str, str]] = {
+    "predictive_entropy": ("float32", ""),  # nats
+    "expected_entropy": ("float32", ""),  # nats
+    "prediction": ("uint8", ""),  # class index of the mean probability's maximum
+    "mean_probability": ("float16", "C"),
+    "fold_probability": ("float16", "MC"),  # each fold's probabilities, for `expected_dice`
+    "fold_features": ("float32", "F"),  # last but one encoder stage, folds side by side, on a grid of cells
+}
+
+
+@contextmanager
+def create_uncertainty(
+    path: Path,
+    *,
+    dataset: str,
+    node: str,
+    cycle: int,
+    folds: int,
+    classes: int,
+    maps: Sequence[str],
+    checkpoints: Sequence[str],
+) -> Iterator[h5py.File]:
+    """New uncertainty file; add cases to it with `write_case`."""
+    attributes: dict[str, Any] = {
+        "dataset": dataset,
+        "node": node,
+        "cycle": cycle,
+        "folds": folds,
+        "classes": classes,
+        "maps": list(maps),
+        "checkpoints": list(checkpoints),
+    }
+    with create_hdf5(path, "uncertainty", VERSION, attributes) as file:
+        file.create_group("cases")
+        yield file
+
+
+def write_case(file: h5py.File, case: str, maps: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Add one case's maps, chunked for box reads and compressed losslessly."""
+    group = file["cases"].create_group(case)
+    for name, values in maps.items():
+        kind, _ = MAPS[name]
+        lead, shape_zyx = values.shape[:-3], values.shape[-3:]
+        chunks = (1,) * len(lead) + tuple(min(32, n) for n in shape_zyx)
+        group.create_dataset(
+            name,
+            data=values.astype(kind, copy=False),
+            chunks=chunks,
+            shuffle=True,
+            compression="gzip",
+            compression_opts=1,
+        )
+
+
+class UncertaintyMaps:
+    """Maps of all cases over one or several shards, read case by case.
+
+    Args:
+        paths: the shards' files, in any order.
+        shapes: image shape (z, y, x) of each case; maps must fit.
+    """
+
+    def __init__(self, paths: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._file_of: dict[str, Path] = {}
+        self._shapes = shapes
+        for path in sorted(Path(p) for p in paths):
+            with open_hdf5(path, "uncertainty", VERSION) as file:
+                for case in file["cases"]:
+                    if case in self._file_of:
+                        raise UserError(f"{path}: case {case} also stands in {self._file_of[case]}")
+                    if case not in shapes:
+                        raise UserError(f"{path}: case {case} is not in the data set")
+                    self._file_of[case] = path
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases with maps, sorted."""
+        return sorted(self._file_of)
+
+    def read(self, case: str, name: str) -> npt.NDArray[Any]:
+        """One map of one case; axes as in `MAPS`, then z, y, x.
+
+        Raises:
+            UserError: the case or the map is missing, or its shape is not the image's, or it is not finite.
+        """
+        path = self._file_of.get(case)
+        if path is None:
+            raise UserError(f"case {case} has no uncertainty maps; is a shard of PREDICT missing?")
+        with open_hdf5(path, "uncertainty", VERSION) as file:
+            group = file["cases"][case]
+            if name not in group:
+                raise UserError(f"{path}: case {case} has no map '{name}', it holds {sorted(group)}")
+            try:
+                values = group[name][()]
+            except OSError as error:
+                raise UserError(f"{path}: map '{name}' of case {case} cannot be read ({error})") from None
+        if name != "fold_features" and tuple(values.shape[-3:]) != tuple(self._shapes[case]):
+            raise UserError(
+                f"{path}: map '{name}' of case {case} has shape {values.shape}, the image has {self._shapes[case]}"
+            )
+        if not np.isfinite(values).all():
+            raise UserError(f"{path}: map '{name}' of case {case} holds values that are not finite")
+        return values
+
+    def feature_grid(self, case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where `fold_features` lie: image position (z, y, x) of the first cell's first voxel, and a cell's size."""
+        with open_hdf5(self._file_of[case], "uncertainty", VERSION) as file:
+            attributes = file["cases"][case]["fold_features"].attrs
+            return (
+                tuple(int(v) for v in attributes["start_zyx"]),
+                tuple(int(v) for v in attributes["cell_zyx"]),
+            )
