@@ -1,0 +1,1 @@
+"""The built-in phantom data set: small 3D volumes with known labels, generated from a seed."""
