@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up what they need in .venv and .tools, once.
+SHELL := /bin/bash
+export PYTHONDONTWRITEBYTECODE := 1
+export NXF_DISABLE_CHECK_LATEST := true
+nextflow := $(CURDIR)/.tools/bin/nextflow
+python := $(CURDIR)/.venv/bin/python
+
+.PHONY: help demo test lint pytest format setup setup-tests lock image sif clean
+
+help:
+	@echo "make demo    run the workflow on the built-in phantom data set (a few minutes, no GPU needed)"
+	@echo "make test    lint and run all tests; make lint, make pytest: one of them"
+	@echo "make setup   only set up .venv and .tools"
+	@echo "make lock    resolve the locked requirements anew"
+	@echo "make image   build the container image (podman or docker); make sif: the Apptainer image"
+	@echo "make clean   remove the demo's files and caches (not .venv and .tools)"
+
+setup:
+	@setup/nextflow.sh
+	@setup/venv.sh
+
+setup-tests: setup
+	@setup/venv.sh tests
+
+demo: setup
+	@mkdir -p demo
+	cd demo && $(nextflow) run ../main.nf -profile test --outdir results -work-dir work -resume
+	@echo
+	@echo "Report: $(CURDIR)/demo/results/report.html"
+
+test: lint pytest
+
+lint: setup-tests
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	$(nextflow) -log .tools/lint.log lint main.nf modules nextflow.config conf
+
+# Unit tests share the cores by file; whole runs go one after the other on one worker (tests/conftest.py).
+pytest: setup-tests
+	$(python) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+format: setup-tests
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+lock: setup
+	@setup/lock.sh
+
+image: setup
+	@containers/build.sh image
+
+sif: setup
+	@containers/build.sh sif
+
+clean:
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find bin tests -name __pycache__ -type d -prune -exec rm -rf {} +
