@@ -1,0 +1,159 @@
+"""What all tests share: where things are, the phantom, Nextflow as a user calls it, and who runs beside whom."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+NEXTFLOW = ROOT / ".tools" / "bin" / "nextflow"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# Tests that start whole programs of their own: one after the other, on one worker.
+ALONE = ("pipeline", "slow", "browser", "cluster", "hippocampus")
+
+settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
+settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `--dist loadgroup`: heavy tests share one worker, the others go file by file."""
+    for item in items:
+        alone = any(item.get_closest_marker(name) for name in ALONE)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("alone" if alone else item.path.stem))
+    # Heavy ones first: the worker that takes their group starts at once, the other does the rest.
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ALONE))
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+@dataclass(frozen=True)
+class Run(Command):
+    """How a `nextflow run` ended, and its trace (one row for each task) where it got as far."""
+
+    folder: Path
+    trace: list[dict[str, str]]
+
+    def tasks(self, status: str | None = None) -> Counter[str]:
+        """Number of tasks of each process (the name behind the last colon), of all or one `status`."""
+        rows = (row for row in self.trace if status is None or row["status"] == status)
+        return Counter(row["name"].split(" ")[0].rpartition(":")[2] for row in rows)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; the test skips where there is none."""
+    for name in CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def hippocampus() -> Path:
+    """The Decathlon's Hippocampus folder; the test skips where it is missing."""
+    folder = Path(os.environ.get("HIPPOCAMPUS_DIR", ROOT.parent / "shared" / "data" / "Task04_Hippocampus"))
+    if not (folder / "dataset.json").is_file():
+        pytest.skip(f"no Hippocampus data in {folder} (set HIPPOCAMPUS_DIR)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom of 8 cases (4 patients), read only."""
+    from nnactive_nf.phantom.folder import write_phantom
+
+    folder = tmp_path_factory.mktemp("phantom") / "phantom"
+    write_phantom(folder, seed=1, cases=8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage() -> Callable[..., Command]:
+    """Run a stage's command as a task would: `stage("prepare", "--input", folder, ...)`."""
+
+    def run(name: str, *args: object, cwd: Path | None = None, timeout: float = 600) -> Command:
+        command = [sys.executable, str(ROOT / "bin" / f"{name}.py"), *map(str, args)]
+        return _run(command, cwd or Path.cwd(), timeout, {})
+
+    return run
+
+
+@pytest.fixture
+def nextflow(tmp_path: Path) -> Callable[..., Run]:
+    """Run the workflow as a user does: `nextflow("-profile", "test", "-stub-run", strategies="random", cwd=folder)`.
+
+    Keywords become parameters (`strategies=...` is `--strategies ...`, True is a bare option). The launch folder is
+    the test's own; outdir is `results` and the work folder `work` in it, unless the arguments say otherwise.
+    """
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+
+    def run(
+        *args: object,
+        cwd: Path | None = None,
+        timeout: float = 1200,
+        env: dict[str, str] | None = None,
+        **params: object,
+    ) -> Run:
+        folder = cwd or tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [str(NEXTFLOW), "run", str(ROOT / "main.nf"), *map(str, args)]
+        for name, value in params.items():
+            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        trace = folder / "trace_of_test.txt"
+        trace.unlink(missing_ok=True)
+        done = _run([*command, "-with-trace", str(trace), "-ansi-log", "false"], folder, timeout, env or {})
+        return Run(done.returncode, done.stdout, done.stderr, folder, _read_trace(trace))
+
+    return run
+
+
+def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str]) -> Command:
+    quiet = {"NXF_DISABLE_CHECK_LATEST": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **quiet, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Command(done.returncode, done.stdout, done.stderr)
+
+
+def _read_trace(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
