@@ -17,6 +17,9 @@ from nnactive_nf.core.errors import UserError
 
 PROJECT = "nnactive-nf"
 
+# What h5py raises where a part of a file is missing, of another kind than expected, or cannot be decompressed.
+DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError)
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -82,6 +85,6 @@ def open_hdf5(path: Path, kind: str, version: int) -> Iterator[h5py.File]:
         found = file.attrs.get("format")
         if found != expected:
             raise UserError(f"{path}: format is {found!r}, expected {expected!r}")
-        if int(file.attrs.get("version", -1)) != version:
+        if file.attrs.get("version") != version:
             raise UserError(f"{path}: version {file.attrs.get('version')} of {expected}, this code reads {version}")
         yield file

@@ -15,7 +15,7 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import create_hdf5, open_hdf5
+from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5
 from nnactive_nf.core.geometry import Box, as_shape
 
 VERSION = 1
@@ -150,10 +150,36 @@ def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int
                 patches=_read_patches(file["patches"], classes),
                 spacings_mm=spacings,  # type: ignore[arg-type]
             )
-        except (KeyError, OSError, ValueError) as error:
+        except DAMAGE as error:
             raise UserError(f"{path}: damaged labels file ({error})") from None
     _check(path, labels, shapes)
     return labels
+
+
+def read_patches(path: Path) -> Labels:
+    """Read all of a labels file but its masks: what the patches' table tells needs no volume in memory."""
+    with open_hdf5(path, "labels", VERSION) as file:
+        try:
+            classes = Classes(
+                tuple(str(name) for name in file.attrs["class_names"]),
+                tuple(int(value) for value in file.attrs["class_values"]),
+            )
+            patches = _read_patches(file["patches"], classes)
+            head = (str(file.attrs["dataset"]), str(file.attrs["node"]), int(file.attrs["cycle"]))
+        except DAMAGE as error:
+            raise UserError(f"{path}: damaged labels file ({error})") from None
+    return Labels(*head, classes=classes, patches=patches)
+
+
+def read_mask(path: Path, case: str, kind: str = "labels") -> Mask:
+    """The mask `[z, y, x]` of one case alone, for stages that must not hold all of them at once."""
+    with open_hdf5(path, kind, VERSION) as file:
+        try:
+            return file["cases"][case]["mask"][()]  # type: ignore[no-any-return]
+        except KeyError:
+            raise UserError(f"{path}: holds no mask of case {case}") from None
+        except OSError as error:
+            raise UserError(f"{path}: mask of case {case} cannot be read ({error})") from None
 
 
 def _check(path: Path, labels: Labels, shapes: Mapping[str, tuple[int, ...]] | None) -> None:

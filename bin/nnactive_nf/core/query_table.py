@@ -16,7 +16,7 @@ QUERY_TYPES = {
 
 
 def write_query(path: Path, query: pd.DataFrame) -> None:
-    """Write a query table; `component` is a class name or `all`, `rank` counts from 1."""
+    """Write a query table; `component` is a class name or `all`, `rank` counts from 1, a score may be `-inf`."""
     with whole_file(path) as temporary:
         query[list(QUERY_TYPES)].to_csv(temporary, index=False)
 
@@ -24,7 +24,7 @@ def write_query(path: Path, query: pd.DataFrame) -> None:
 def read_query(path: Path) -> pd.DataFrame:
     """Read a query table; `UserError` where columns are missing or no numbers."""
     try:
-        query = pd.read_csv(path, dtype={"case": str, "component": str})
+        query = pd.read_csv(path, dtype={"case": str, "component": str}, keep_default_na=False)
         return query[list(QUERY_TYPES)].astype(QUERY_TYPES)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import create_hdf5, open_hdf5
+from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5
 
 VERSION = 1
 
@@ -84,7 +84,7 @@ class UncertaintyMaps:
         self._shapes = shapes
         for path in sorted(Path(p) for p in paths):
             with open_hdf5(path, "uncertainty", VERSION) as file:
-                for case in file["cases"]:
+                for case in _cases_in(path, file):
                     if case in self._file_of:
                         raise UserError(f"{path}: case {case} also stands in {self._file_of[case]}")
                     if case not in shapes:
@@ -96,8 +96,13 @@ class UncertaintyMaps:
         """Names of the cases with maps, sorted."""
         return sorted(self._file_of)
 
-    def read(self, case: str, name: str) -> npt.NDArray[Any]:
+    def read(self, case: str, name: str, lead: tuple[int | slice, ...] = ()) -> npt.NDArray[Any]:
         """One map of one case; axes as in `MAPS`, then z, y, x.
+
+        Args:
+            case: the case.
+            name: the map.
+            lead: index into the leading axes, to read a part (`(2,)` of `mean_probability` is class 2 alone).
 
         Raises:
             UserError: the case or the map is missing, or its shape is not the image's, or it is not finite.
@@ -110,8 +115,8 @@ class UncertaintyMaps:
             if name not in group:
                 raise UserError(f"{path}: case {case} has no map '{name}', it holds {sorted(group)}")
             try:
-                values = group[name][()]
-            except OSError as error:
+                values = group[name][lead]
+            except DAMAGE as error:
                 raise UserError(f"{path}: map '{name}' of case {case} cannot be read ({error})") from None
         if name != "fold_features" and tuple(values.shape[-3:]) != tuple(self._shapes[case]):
             raise UserError(
@@ -129,3 +134,10 @@ class UncertaintyMaps:
                 tuple(int(v) for v in attributes["start_zyx"]),
                 tuple(int(v) for v in attributes["cell_zyx"]),
             )
+
+
+def _cases_in(path: Path, file: h5py.File) -> list[str]:
+    cases = file.get("cases")
+    if not isinstance(cases, h5py.Group):
+        raise UserError(f"{path}: damaged uncertainty file, it has no group 'cases'")
+    return list(cases)
