@@ -1,0 +1,1 @@
+"""ANALYSE: from metrics, label masks and queries to tables and statistics."""

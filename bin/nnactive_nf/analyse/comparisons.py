@@ -1,0 +1,299 @@
+"""What beats what: tests between strategies, penalty matrices, verdicts against the random baselines, ranks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nnactive_nf.analyse.rows import ALL, Setting, number_or_nan
+from nnactive_nf.analyse.statistics import bootstrap_ranks, holm, paired_test, ranks_of
+from nnactive_nf.analyse.study import Study, table
+from nnactive_nf.core.design import MEAN
+from nnactive_nf.core.seeds import stream
+
+Floats = npt.NDArray[np.float64]
+
+
+def tests_table(study: Study, alpha: float) -> pd.DataFrame:
+    """Paired t-tests by seed of all pairs of strategies at every budget after the start.
+
+    At the start all strategies have the same model, so there is nothing to compare. `p_holm` is corrected over all
+    tests of the class in the data set and regime.
+    """
+    rows = []
+    for setting in study.design.settings:
+        for name in study.class_names(setting[0]):
+            part = list(_pairs_of(study, setting, name))
+            tested = [row for row in part if math.isfinite(row["p"])]
+            for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
+                row["p_holm"] = float(corrected)
+            rows.extend(part)
+    frame = table(TEST_COLUMNS, rows)
+    for kind in ("p", "p_holm"):
+        frame[f"better_{kind}"] = [
+            (row.a if row.difference > 0 else row.b) if getattr(row, kind) < alpha and row.difference != 0 else ""
+            for row in frame.itertuples()
+        ]
+    return frame.rename(columns={"better_p": "better", "better_p_holm": "better_holm"})
+
+
+TEST_COLUMNS = [
+    "dataset",
+    "regime",
+    "class",
+    "cycle",
+    "a",
+    "b",
+    "pairs",
+    "difference",
+    "low",
+    "high",
+    "t",
+    "p",
+    "p_holm",
+]
+
+
+def _pairs_of(study: Study, setting: Setting, name: str) -> Iterator[dict[str, Any]]:
+    values = study.values(name=name)
+    curves = _curves(study, setting, values)
+    cycles = max((array.shape[1] for array in curves.values()), default=0)
+    for cycle in range(1, cycles):
+        for a, b in itertools.combinations(curves, 2):
+            if cycle >= min(curves[a].shape[1], curves[b].shape[1]):
+                continue
+            result = paired_test(curves[a][:, cycle], curves[b][:, cycle])
+            if result.pairs == 0:
+                continue
+            yield {
+                "dataset": setting[0],
+                "regime": setting[1],
+                "class": name,
+                "cycle": cycle,
+                "a": a,
+                "b": b,
+                "pairs": result.pairs,
+                "difference": number_or_nan(result.difference),
+                "low": number_or_nan(result.low),
+                "high": number_or_nan(result.high),
+                "t": number_or_nan(result.t),
+                "p": number_or_nan(result.p),
+                "p_holm": math.nan,
+            }
+
+
+def penalty_table(study: Study, tests: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Pairwise penalty matrices, long: the share of budgets at which `winner` beats `loser`.
+
+    One matrix per data set and regime, one per data set over its regimes where there are several, one over all. In a
+    Holm-corrected matrix the family is all tests that this matrix rests on.
+    """
+    rows: list[dict[str, Any]] = []
+    settings = study.design.settings
+    scopes: list[tuple[str, str]] = list(settings)
+    datasets = list(dict.fromkeys(dataset for dataset, _ in settings))
+    scopes += [(dataset, ALL) for dataset in datasets if sum(name == dataset for name, _ in settings) > 1]
+    scopes.append((ALL, ALL))
+    for dataset, regime in scopes:
+        part = tests
+        if dataset != ALL:
+            part = part[part["dataset"] == dataset]
+        if regime != ALL:
+            part = part[part["regime"] == regime]
+        for name in [MEAN] if dataset == ALL else study.class_names(dataset):
+            chosen = part[(part["class"] == name) & part["p"].notna()]
+            corrected = {"plain": chosen["p"].to_numpy(), "holm": holm(chosen["p"].tolist())}
+            for correction, p_values in corrected.items():
+                head = {"dataset": dataset, "regime": regime, "class": name, "correction": correction}
+                rows.extend({**head, **row} for row in _matrix(study, chosen, p_values, alpha))
+    return table(["dataset", "regime", "class", "correction", "winner", "loser", "wins", "budgets", "share"], rows)
+
+
+def _matrix(study: Study, tests: pd.DataFrame, p_values: Floats, alpha: float) -> Iterator[dict[str, Any]]:
+    wins: dict[tuple[str, str], int] = {}
+    budgets: dict[tuple[str, str], int] = {}
+    for (a, b, difference), p in zip(
+        tests[["a", "b", "difference"]].itertuples(index=False, name=None), p_values, strict=True
+    ):
+        for pair in ((a, b), (b, a)):
+            budgets[pair] = budgets.get(pair, 0) + 1
+        if p < alpha and difference != 0:
+            pair = (a, b) if difference > 0 else (b, a)
+            wins[pair] = wins.get(pair, 0) + 1
+    present = {name for pair in budgets for name in pair}
+    names = [strategy.name for strategy in study.design.strategies if strategy.name in present]
+    for pair in itertools.permutations(names, 2):
+        number = budgets.get(pair, 0)
+        won = wins.get(pair, 0)
+        share = won / number if number else math.nan
+        yield {"winner": pair[0], "loser": pair[1], "wins": won, "budgets": number, "share": share}
+
+
+def versus_random_table(study: Study, trajectories: pd.DataFrame, tests: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Every strategy against every random baseline, by AUBC and by final Dice: the answer to the study's question.
+
+    `verdict` rests on the Holm-corrected p over all comparisons of the data set, regime and measure: `better`,
+    `worse`, `no difference shown`, or `cannot be tested` (fewer than two common seeds).
+    """
+    baselines = [strategy.name for strategy in study.design.strategies if strategy.is_random]
+    rows: list[dict[str, Any]] = []
+    for (dataset, regime), measure in itertools.product(study.design.settings, ("aubc", "final_dice")):
+        by_seed = _by_seed(study, trajectories, (dataset, regime), measure)
+        pairs = [
+            (strategy.name, baseline)
+            for strategy in study.design.strategies
+            for baseline in baselines
+            if strategy.name != baseline and strategy.name in by_seed and baseline in by_seed
+        ]
+        results = [paired_test(by_seed[a].to_numpy(float), by_seed[b].to_numpy(float)) for a, b in pairs]
+        corrected = iter(holm([result.p for result in results if result.p is not None]))
+        for (strategy_name, baseline), result in zip(pairs, results, strict=True):
+            p_holm = math.nan if result.p is None else float(next(corrected))
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "regime": regime,
+                    "measure": measure,
+                    "strategy": strategy_name,
+                    "baseline": baseline,
+                    "pairs": result.pairs,
+                    "difference": number_or_nan(result.difference),
+                    "low": number_or_nan(result.low),
+                    "high": number_or_nan(result.high),
+                    "p": number_or_nan(result.p),
+                    "p_holm": p_holm,
+                    **_budgets_won(tests, (dataset, regime), strategy_name, baseline),
+                    "verdict": _verdict(result.difference, p_holm, alpha),
+                }
+            )
+    return table(VERSUS_COLUMNS, rows)
+
+
+VERSUS_COLUMNS = [
+    "dataset", "regime", "measure", "strategy", "baseline", "pairs", "difference", "low", "high", "p", "p_holm",
+    "budgets_won", "budgets_lost", "budgets", "verdict",
+]  # fmt: skip
+
+
+def _budgets_won(tests: pd.DataFrame, setting: Setting, strategy: str, baseline: str) -> dict[str, int]:
+    part = tests[(tests["dataset"] == setting[0]) & (tests["regime"] == setting[1]) & (tests["class"] == MEAN)]
+    both = part["a"].isin([strategy, baseline]) & part["b"].isin([strategy, baseline]) & part["p"].notna()
+    better = part.loc[both, "better"]
+    return {
+        "budgets_won": int((better == strategy).sum()),
+        "budgets_lost": int((better == baseline).sum()),
+        "budgets": int(both.sum()),
+    }
+
+
+def _verdict(difference: float | None, p: float, alpha: float) -> str:
+    if math.isnan(p) or difference is None:
+        return "cannot be tested"
+    if p >= alpha or difference == 0:
+        return "no difference shown"
+    return "better" if difference > 0 else "worse"
+
+
+def ranks_table(study: Study, trajectories: pd.DataFrame, draws: int) -> pd.DataFrame:
+    """Ranks by AUBC and by final Dice (1 is best) with 95% bootstrap intervals over seeds.
+
+    All strategies are ranked on the same seeds; one that lacks a seed which others have is left out and named in the
+    notes. Over all settings: the mean rank over settings, drawn setting by setting, of strategies ranked in each.
+    """
+    rows: list[dict[str, Any]] = []
+    for measure in ("aubc", "final_dice"):
+        points: dict[Setting, pd.Series] = {}
+        samples: dict[Setting, pd.DataFrame] = {}
+        for dataset, regime in study.design.settings:
+            by_seed = _by_seed(study, trajectories, (dataset, regime), measure)
+            kept = _on_common_seeds(study, (dataset, regime), measure, by_seed)
+            if kept.empty:
+                continue
+            values = kept.to_numpy(dtype=float)
+            generator = stream(0, 0, "analyse", "ranks", dataset, regime, measure)
+            drawn = pd.DataFrame(bootstrap_ranks(values, draws, generator), columns=kept.columns)
+            point = pd.Series(ranks_of(np.round(values.mean(axis=0), 12)), index=kept.columns)
+            points[dataset, regime], samples[dataset, regime] = point, drawn
+            rows.extend(_rank_rows((dataset, regime), measure, point, drawn, len(kept)))
+        if len(points) > 1:
+            shared = [s.name for s in study.design.strategies if all(s.name in point for point in points.values())]
+            if shared:
+                point = pd.concat([ranks[shared] for ranks in points.values()], axis=1).mean(axis=1)
+                total = sum(drawn[shared].to_numpy() for drawn in samples.values())
+                drawn = pd.DataFrame(total / len(samples), columns=shared)
+                seeds = min(len({t.seed for t in study.design.of_setting(setting)}) for setting in points)
+                rows.extend(_rank_rows((ALL, ALL), measure, point, drawn, seeds))
+    columns = ["dataset", "regime", "measure", "strategy", "rank", "low", "high", "best_share", "seeds", "draws"]
+    return table(columns, rows)
+
+
+def _on_common_seeds(study: Study, setting: Setting, measure: str, by_seed: pd.DataFrame) -> pd.DataFrame:
+    known = by_seed.dropna(how="all").dropna(axis=1, how="all")
+    whole = known.loc[:, known.notna().all()]
+    if whole.shape[1] < 2:
+        whole = known.dropna()
+    left_out = [name for name in by_seed if name not in whole or not len(whole)]
+    if left_out and len(known):
+        seeds = "AUBC" if measure == "aubc" else "final Dice"
+        names = ", ".join(study.design.strategy(name).label for name in left_out)
+        study.note("ranks", f"Not ranked by {seeds}, for want of seeds that the others have: {names}.", setting)
+    return whole if whole.shape[1] > 1 else whole.iloc[:, :0]
+
+
+def _rank_rows(
+    setting: Setting, measure: str, point: pd.Series, drawn: pd.DataFrame, seeds: int
+) -> Iterator[dict[str, Any]]:
+    best = drawn.eq(drawn.min(axis=1), axis=0)
+    shares = best.div(best.sum(axis=1), axis=0).mean()
+    for name in drawn.columns:
+        low, high = np.percentile(drawn[name], [2.5, 97.5]) if seeds > 1 else (math.nan, math.nan)
+        yield {
+            "dataset": setting[0],
+            "regime": setting[1],
+            "measure": measure,
+            "strategy": name,
+            "rank": float(point[name]),
+            "low": float(low),
+            "high": float(high),
+            "best_share": float(shares[name]) if seeds > 1 else math.nan,
+            "seeds": seeds,
+            "draws": len(drawn) if seeds > 1 else 0,
+        }
+
+
+def _curves(study: Study, setting: Setting, values: dict[str, float]) -> dict[str, Floats]:
+    """Per strategy an array `[seeds, cycles]`, seeds in rising order, NaN where a result is missing."""
+    members = study.design.of_setting(setting)
+    seeds = sorted({t.seed for t in members})
+    curves = {}
+    for strategy in study.design.strategies:
+        own = {t.seed: study.curve(t, values) for t in members if t.strategy == strategy.name}
+        if own:
+            cycles = max(len(curve) for curve in own.values())
+            array = np.full((len(seeds), cycles), math.nan)
+            for row, seed in enumerate(seeds):
+                if seed in own:
+                    array[row, : len(own[seed])] = own[seed]
+            curves[strategy.name] = array
+    return curves
+
+
+def _by_seed(study: Study, trajectories: pd.DataFrame, setting: Setting, measure: str) -> pd.DataFrame:
+    """A measure of the mean over classes, one row per seed and one column per strategy, in the plan's order."""
+    part = trajectories[
+        (trajectories["class"] == MEAN)
+        & (trajectories["dataset"] == setting[0])
+        & (trajectories["regime"] == setting[1])
+    ]
+    columns = {}
+    for strategy in study.design.strategies:
+        own = part[part["strategy"] == strategy.name]
+        if len(own):
+            columns[strategy.name] = pd.Series(own[measure].to_numpy(dtype=float), index=own["seed"])
+    return pd.DataFrame(columns).sort_index()

@@ -1,0 +1,85 @@
+"""Sentences for the reader: what is missing, and what can't be said with what is there."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nnactive_nf.analyse.efficiency import full_dice
+from nnactive_nf.analyse.rows import Setting
+from nnactive_nf.analyse.study import Study
+from nnactive_nf.analyse.tables import pool_totals
+from nnactive_nf.core.design import MEAN
+
+
+def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
+    """Say in sentences what is missing, and what can't be said with what is there."""
+    _note_gaps(study)
+    for setting in study.design.settings:
+        members = study.design.of_setting(setting)
+        where = f"{setting[0]}, {setting[1]}"
+        seeds = {t.seed for t in members}
+        if len(seeds) == 1:
+            text = "one seed only, so no spread, no test and no interval: no strategy can be said to beat another."
+            study.note("seeds", f"{where}: {text}", setting)
+        for strategy in study.design.strategies:
+            own = {t.seed for t in members if t.strategy == strategy.name}
+            if own and len(own) < len(seeds):
+                number = f"{len(own)} of {len(seeds)} seeds"
+                more = "it is compared on these alone" if len(own) > 1 else "it can't be tested against the others"
+                study.note("seeds", f"{where}: {strategy.label} has {number}; {more}.", setting)
+        if all(len(t.nodes) < 2 for t in members):
+            text = "one cycle only: no area under the budget curve, and the strategies have not chosen anything yet."
+            study.note("cycles", f"{where}: {text}", setting)
+        _note_equal(study, tables["tests"], setting, where)
+        _note_efficiency(study, tables["efficiency"], setting, where)
+        if len(members) and not any(study.design.strategy(t.strategy).is_random for t in members):
+            study.note("baseline", f"{where}: no random strategy was run, so there is no baseline.", setting)
+        if members and len({t.strategy for t in members}) == 1:
+            study.note("baseline", f"{where}: one strategy only, so there is nothing to compare it with.", setting)
+    unequal = study.asked.merge(tables["cost"], on=["trajectory", "cycle"])
+    for row in unequal.itertuples():
+        labelled = study.patches.get(row.trajectory)
+        if labelled is not None and row.cycle <= labelled["cycle"].max():
+            number = int((labelled["cycle"] == row.cycle).sum())
+            if number != row.patches_x:
+                text = (
+                    f"{row.trajectory}, cycle {row.cycle}: {row.patches_x} patches were asked for, {number} labelled."
+                )
+                study.note("missing", text)
+
+
+def _note_gaps(study: Study) -> None:
+    by_trajectory = {t.id: t for t in study.design.trajectories}
+    for (name, what), rows in study.lacking.groupby(["trajectory", "what"], sort=False):
+        trajectory = by_trajectory[str(name)]
+        cycles = ", ".join(str(cycle) for cycle in rows["cycle"])
+        missing_all = len(rows) == len(trajectory.nodes)
+        kind = "results" if what == "metrics" else "label masks"
+        which = f"no {kind} at all" if missing_all else f"no {kind} of cycle{'s' * (len(rows) > 1)} {cycles}"
+        more = " It is left out of AUBC and of every mean over whole trajectories." if what == "metrics" else ""
+        study.note("missing", f"{name}: {which}.{more}", trajectory.setting)
+
+
+def _note_equal(study: Study, tests: pd.DataFrame, setting: Setting, where: str) -> None:
+    part = tests[(tests["dataset"] == setting[0]) & (tests["regime"] == setting[1]) & (tests["class"] == MEAN)]
+    if len(part) and (part["difference"].abs() < 1e-12).all():
+        study.note(
+            "equal", f"{where}: all strategies have the same Dice everywhere; nothing tells them apart.", setting
+        )
+
+
+def _note_efficiency(study: Study, efficiency: pd.DataFrame, setting: Setting, where: str) -> None:
+    if full_dice(study, setting, MEAN) is None:
+        text = f"{where}: no training on full labels was given, so foreground efficiency is left out."
+        study.note("efficiency", text, setting)
+        return
+    if not pool_totals(study).get((setting[0], MEAN)):
+        text = (
+            f"{where}: the pool's foreground is not known (no oracle was given), so foreground efficiency is left out."
+        )
+        study.note("efficiency", text, setting)
+        return
+    part = efficiency[(efficiency["dataset"] == setting[0]) & (efficiency["regime"] == setting[1])]
+    for row in part[(part["class"] == MEAN) & part["beta"].isna()].itertuples():
+        label = study.design.strategy(row.strategy).label
+        study.note("efficiency", f"{where}: no foreground efficiency of {label}: {row.reason}.", setting)

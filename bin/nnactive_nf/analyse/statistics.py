@@ -1,0 +1,141 @@
+"""The statistics, on plain arrays. Every function says in its return value where nothing can be said."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+from statsmodels.stats.multitest import multipletests
+
+Floats = npt.NDArray[np.float64]
+
+CONSTANT = 1e-12  # differences closer to each other than this are one number: below what double sums of Dice resolve
+
+
+def area_under_budget_curve(values: Floats) -> float | None:
+    """AUBC: trapezoid area over evenly spaced budgets, scaled to [0, 1] (nnActive, section 5).
+
+    None where there is only one budget or a value is missing: the area of a part is another quantity.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return float(np.trapezoid(values, dx=1.0 / (len(values) - 1)))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two-sided paired t-test of a - b over seeds. `p` is None with fewer than two pairs."""
+
+    pairs: int
+    difference: float | None
+    low: float | None  # 95% confidence interval of the difference
+    high: float | None
+    t: float | None
+    p: float | None
+
+
+def paired_test(a: Floats, b: Floats, confidence: float = 0.95) -> PairedTest:
+    """Paired t-test; the arrays stand seed by seed, pairs with a NaN are left out.
+
+    Where all differences are the same number there is no spread to test against: p is 1 if they are 0, else 0.
+    """
+    both = np.isfinite(a) & np.isfinite(b)
+    pairs = int(both.sum())
+    if pairs == 0:
+        return PairedTest(0, None, None, None, None, None)
+    differences = a[both] - b[both]
+    mean = float(differences.mean())
+    if pairs == 1:
+        return PairedTest(1, mean, None, None, None, None)
+    if np.ptp(differences) <= CONSTANT:
+        is_zero = abs(mean) <= CONSTANT
+        mean = 0.0 if is_zero else mean
+        return PairedTest(pairs, mean, mean, mean, None, 1.0 if is_zero else 0.0)
+    result = stats.ttest_rel(a[both], b[both])
+    interval = result.confidence_interval(confidence)
+    return PairedTest(
+        pairs, mean, float(interval.low), float(interval.high), float(result.statistic), float(result.pvalue)
+    )
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """Holm's step-down correction of a family of p-values, in their order."""
+    if not len(p_values):
+        return np.empty(0)
+    corrected: Floats = multipletests(np.asarray(p_values, dtype=float), method="holm")[1]
+    return corrected
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Foreground efficiency: beta with its standard error, or the reason why there is none."""
+
+    beta: float | None
+    error: float | None
+    points: int
+    reason: str = ""
+
+
+def fit_efficiency(x: Floats, y: Floats, x0: float, y0: float, c: float) -> Efficiency:
+    """Fit beta of `y = c - (c - y0) exp(-beta (x - x0))` by least squares (nnActive, section 5).
+
+    Args:
+        x: share of the pool's foreground voxels that is labelled, in [0, 1].
+        y: Dice there.
+        x0: share at the start.
+        y0: Dice at the start.
+        c: Dice on full labels.
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite] - x0, y[finite]
+    points = len(x)
+    if c <= y0:
+        return Efficiency(None, None, points, "the start is already as good as the training on full labels")
+    if points < 2 or np.ptp(x) == 0:
+        return Efficiency(None, None, points, "there are fewer than two different amounts of labelled foreground")
+
+    def curve(x: Floats, beta: float) -> Floats:
+        return np.asarray(c - (c - y0) * np.exp(-beta * x))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        try:
+            best, covariance = optimize.curve_fit(curve, x, y, p0=_first_guess(x, y, y0, c), maxfev=10_000)
+        except RuntimeError:
+            return Efficiency(None, None, points, "the fit does not converge")
+    beta, variance = float(best[0]), float(covariance[0, 0])
+    if not np.isfinite(beta) or not np.isfinite(variance):
+        return Efficiency(None, None, points, "the points do not determine the fit")
+    return Efficiency(beta, float(np.sqrt(variance)), points)
+
+
+def _first_guess(x: Floats, y: Floats, y0: float, c: float) -> float:
+    """Beta of the points' logarithms, so that the search starts on the right scale of x."""
+    gap = np.clip((c - y) / (c - y0), 1e-3, None)
+    moved = np.abs(x) > 0
+    slopes = -np.log(gap[moved]) / x[moved]
+    return float(np.median(slopes)) if len(slopes) else 1.0
+
+
+def ranks_of(values: Floats) -> Floats:
+    """Ranks along the last axis, 1 for the highest value, ties sharing their mean rank."""
+    ranks: Floats = stats.rankdata(-values, axis=-1, method="average")
+    return ranks
+
+
+def bootstrap_ranks(values: Floats, draws: int, generator: np.random.Generator) -> Floats:
+    """Ranks `[draws, strategies]` of the means over seeds drawn with replacement, the same seeds for all strategies.
+
+    Args:
+        values: `[seeds, strategies]`, all finite.
+        draws: number of bootstrap samples.
+        generator: random stream.
+    """
+    seeds = len(values)
+    chosen = generator.integers(0, seeds, size=(draws, seeds))
+    means = values[chosen].mean(axis=1)
+    return ranks_of(np.round(means, 12))  # rounding: equal values must tie, whatever the order of the sum

@@ -1,0 +1,318 @@
+"""The results of a study in memory, whatever they were read from, and the reading of the workflow's own files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nnactive_nf.core.design import MEAN, Design, Trajectory
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import open_hdf5, read_json
+from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.labels import VERSION as LABELS_VERSION
+from nnactive_nf.core.labels import Labels, class_column, read_labels, read_patches
+from nnactive_nf.core.query_table import read_query
+
+MEASURES = ["dice", "iou", "nsd", "hd95_mm"]
+SCORE_COLUMNS = ["node", "class", *MEASURES, "cases", "empty_reference", "empty_prediction"]
+PATCH_COLUMNS = [
+    "cycle", "rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "strategy", "component",
+    "voxels", "foreground_voxels", "border_voxels",
+]  # fmt: skip
+RUNTIME_COLUMNS = ["node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed", "peak_gpu_mib"]
+
+
+def table(columns: Sequence[str], rows: Iterable[dict[str, Any]] = ()) -> pd.DataFrame:
+    """Data frame with these columns in this order, also where there are no rows."""
+    return pd.DataFrame(list(rows), columns=list(columns))
+
+
+@dataclass
+class Study:
+    """All results of a study.
+
+    Attributes:
+        design: the plan.
+        scores: `SCORE_COLUMNS`, one row per node and class, `mean` being the mean over foreground classes.
+        patches: per trajectory id the labelled patches, `PATCH_COLUMNS` and one `voxels_<class>` each (background
+            too), by cycle and rank; no entry where the label masks are missing.
+        classes: foreground class names per data set.
+        calibration: node, ece, brier.
+        bins: node, bin, confidence, accuracy, voxels.
+        runtimes: `RUNTIME_COLUMNS`, one row per node and fold.
+        pool: dataset, class, voxels, cases: what the pool holds, `mean` being the total of all foreground classes.
+        full: dataset, regime, seed, class, dice: the training on all labels of the pool.
+        asked: trajectory, cycle, patches: how many patches the query asked for, where the queries are known.
+        lacking: trajectory, cycle, node, what: results that the plan promises and that are not there.
+        notes: topic, dataset, regime, text: what can't be said, or must be known before the numbers are read.
+    """
+
+    design: Design
+    scores: pd.DataFrame = field(default_factory=lambda: table(SCORE_COLUMNS))
+    patches: dict[str, pd.DataFrame] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    calibration: pd.DataFrame = field(default_factory=lambda: table(["node", "ece", "brier"]))
+    bins: pd.DataFrame = field(default_factory=lambda: table(["node", "bin", "confidence", "accuracy", "voxels"]))
+    runtimes: pd.DataFrame = field(default_factory=lambda: table(RUNTIME_COLUMNS))
+    pool: pd.DataFrame = field(default_factory=lambda: table(["dataset", "class", "voxels", "cases"]))
+    full: pd.DataFrame = field(default_factory=lambda: table(["dataset", "regime", "seed", "class", "dice"]))
+    asked: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "patches"]))
+    lacking: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "node", "what"]))
+    notes: list[dict[str, str]] = field(default_factory=list)
+
+    def note(self, topic: str, text: str, setting: tuple[str, str] = ("", "")) -> None:
+        """Keep a sentence for the reader."""
+        self.notes.append({"topic": topic, "dataset": setting[0], "regime": setting[1], "text": text})
+
+    def class_names(self, dataset: str) -> list[str]:
+        """`mean` and the foreground classes of a data set."""
+        return [MEAN, *self.classes.get(dataset, [])]
+
+    def values(self, measure: str = "dice", name: str = MEAN) -> dict[str, float]:
+        """A measure of one class (or `mean`) by node; nodes without a number are left out."""
+        rows = self.scores.loc[(self.scores["class"] == name) & self.scores[measure].notna(), ["node", measure]]
+        return dict(zip(rows["node"], rows[measure].astype(float), strict=True))
+
+    def curve(self, trajectory: Trajectory, values: dict[str, float]) -> npt.NDArray[np.float64]:
+        """A trajectory's values `[cycles]` in cycle order, NaN where a node has none."""
+        return np.array([values.get(node, math.nan) for node in trajectory.nodes], dtype=float)
+
+
+def read_study(
+    design: Design,
+    metrics: Path,
+    labels: Path | None = None,
+    queries: Path | None = None,
+    oracle: Path | None = None,
+    full_reference: Path | None = None,
+    training: Path | None = None,
+) -> Study:
+    """Read what the workflow wrote.
+
+    Args:
+        design: the plan of the study.
+        metrics: folder with the nodes' `metrics.json`, under any names and in any sub-folders.
+        labels: folder with `labels_cNN.h5` files, likewise.
+        queries: folder with query tables, each in a folder named after its trajectory or `<trajectory>_cNN.csv`.
+        oracle: folder with the oracles' files, for the pool's foreground totals.
+        full_reference: folder with `metrics.json` of trainings on all labels of the pool.
+        training: folder with the folds' `training.json`.
+    """
+    study = Study(design)
+    _read_metrics(study, metrics)
+    if labels is not None:
+        _read_labels(study, labels)
+    if queries is not None:
+        _read_queries(study, queries)
+    if oracle is not None:
+        _read_pool(study, oracle)
+    if full_reference is not None:
+        _read_full_reference(study, full_reference)
+    if training is not None:
+        _read_training(study, training)
+    _find_gaps(study, with_labels=labels is not None)
+    return study
+
+
+def score_rows(metrics: dict[str, Any], node: str) -> list[dict[str, Any]]:
+    """Rows of `Study.scores` from the content of a `metrics.json`: the mean first, then the classes."""
+    mean = metrics["mean"]
+    per_class = {name: mean["classes"][name] for name in metrics["classes"]}
+    total = {key: sum(int(row[key]) for row in per_class.values()) for key in ("empty_reference", "empty_prediction")}
+    rows = [{"node": node, "class": MEAN, **_measures(mean["foreground"]), "cases": len(metrics["cases"]), **total}]
+    for name, row in per_class.items():
+        counts = {key: int(row[key]) for key in ("cases", "empty_reference", "empty_prediction")}
+        rows.append({"node": node, "class": name, **_measures(row), **counts})
+    return rows
+
+
+def _measures(row: dict[str, Any]) -> dict[str, float]:
+    return {name: math.nan if row.get(name) is None else float(row[name]) for name in MEASURES}
+
+
+def _read_metrics(study: Study, folder: Path) -> None:
+    wanted = {node for trajectory in study.design.trajectories for node in trajectory.nodes}
+    scores: list[dict[str, Any]] = []
+    calibration: list[dict[str, Any]] = []
+    bins: list[dict[str, Any]] = []
+    seen: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.json")):
+        content = read_json(path)
+        try:
+            node = str(content["node"])
+            if node not in wanted:
+                continue
+            if node in seen:
+                raise UserError(f"{path}: node {node} also stands in {seen[node]}")
+            seen[node] = path
+            scores.extend(score_rows(content, node))
+            study.classes.setdefault(str(content["dataset"]), [str(name) for name in content["classes"]])
+            found = content.get("calibration") or {}
+            if found.get("ece") is not None:
+                calibration.append({"node": node, "ece": float(found["ece"]), "brier": float(found["brier"])})
+                bins.extend({"node": node, "bin": place, **row} for place, row in enumerate(found.get("bins", [])))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: not the metrics of a node ({error!r})") from None
+    study.scores = table(SCORE_COLUMNS, scores)
+    study.calibration = table(["node", "ece", "brier"], calibration)
+    study.bins = table(["node", "bin", "confidence", "accuracy", "voxels"], bins)
+
+
+def _read_labels(study: Study, folder: Path) -> None:
+    """Patches of every trajectory, from its latest label masks that are there."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.h5")):
+        with open_hdf5(path, "labels", LABELS_VERSION) as file:
+            files.setdefault(str(file.attrs["node"]), path)
+    done: dict[str, pd.DataFrame] = {}
+    for trajectory in study.design.trajectories:
+        present = [node for node in trajectory.nodes if node in files]
+        if not present:
+            continue
+        node = present[-1]
+        if node not in done:
+            labels = read_patches(files[node])
+            names = [labels.classes.names[index] for index in labels.classes.foreground]
+            study.classes.setdefault(labels.dataset, names)
+            done[node] = _patch_table(files[node], labels)
+        study.patches[trajectory.id] = done[node]
+
+
+def _patch_table(path: Path, labels: Labels) -> pd.DataFrame:
+    patches = labels.patches.sort_values("cycle", kind="stable").reset_index(drop=True)
+    patches["rank"] = patches.groupby("cycle").cumcount() + 1
+    with open_hdf5(path, "labels", LABELS_VERSION) as file:
+        cases = file["cases"]
+        patches["border_voxels"] = [_border_of(cases, row, labels) for row in patches.to_dict("records")]
+    counts = [class_column(name) for name in labels.classes.names]
+    return patches[[*PATCH_COLUMNS, *counts]]
+
+
+def _border_of(cases: h5py.Group, patch: dict[str, Any], labels: Labels) -> int:
+    box = Box(as_shape(patch[axis] for axis in "zyx"), as_shape(patch[f"d{axis}"] for axis in "zyx"))
+    mask = cases[patch["case"]]["mask"][box.slices]
+    return border_voxels(mask, [labels.classes.values[index] for index in labels.classes.foreground])
+
+
+def border_voxels(mask_zyx: npt.NDArray[Any], foreground_values: Sequence[int]) -> int:
+    """Foreground voxels of a patch that have one of their 6 neighbours in the same patch in another class.
+
+    That is the contour that someone has to draw. The patch's own faces do not count: nothing is drawn there.
+    """
+    border = np.zeros(mask_zyx.shape, dtype=bool)
+    for axis in range(mask_zyx.ndim):
+        lower = [slice(None)] * mask_zyx.ndim
+        upper = [slice(None)] * mask_zyx.ndim
+        lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+        differs = mask_zyx[tuple(lower)] != mask_zyx[tuple(upper)]
+        border[tuple(lower)] |= differs
+        border[tuple(upper)] |= differs
+    return int(np.count_nonzero(border & np.isin(mask_zyx, list(foreground_values))))
+
+
+def _read_queries(study: Study, folder: Path) -> None:
+    rows = []
+    for path in sorted(folder.rglob("*.csv")):
+        place = path.relative_to(folder)
+        number = re.search(r"c(\d+)$", path.stem)
+        if number is None:
+            continue
+        cycle = int(number[1])
+        owners = [
+            trajectory.id
+            for trajectory in study.design.trajectories
+            if any(
+                part == trajectory.id or re.fullmatch(re.escape(trajectory.id) + r"[-_.](query_)?c\d+", part)
+                for part in (*place.parts[:-1], path.stem)
+            )
+        ]
+        if owners:
+            query = read_query(path)
+            rows.extend({"trajectory": owner, "cycle": cycle, "patches": len(query)} for owner in owners)
+    study.asked = table(["trajectory", "cycle", "patches"], rows).drop_duplicates(["trajectory", "cycle"])
+
+
+def _read_pool(study: Study, folder: Path) -> None:
+    rows = []
+    for path in sorted(folder.rglob("*.h5")):
+        labels = read_labels(path, kind="oracle")
+        counts = {labels.classes.names[index]: [0, 0] for index in labels.classes.foreground}
+        for mask in labels.masks.values():
+            values, voxels = np.unique(mask, return_counts=True)
+            found = dict(zip(values.tolist(), voxels.tolist(), strict=True))
+            for index in labels.classes.foreground:
+                number = found.get(labels.classes.values[index], 0)
+                counts[labels.classes.names[index]][0] += number
+                counts[labels.classes.names[index]][1] += number > 0
+        total = {"voxels": sum(number for number, _ in counts.values()), "cases": len(labels.masks)}
+        rows.append({"dataset": labels.dataset, "class": MEAN, **total})
+        rows.extend(
+            {"dataset": labels.dataset, "class": name, "voxels": number, "cases": cases}
+            for name, (number, cases) in counts.items()
+        )
+    study.pool = table(["dataset", "class", "voxels", "cases"], rows)
+
+
+def _read_full_reference(study: Study, folder: Path) -> None:
+    rows = []
+    for path in sorted(folder.rglob("*.json")):
+        content = read_json(path)
+        try:
+            where = {key: content[key] for key in ("dataset", "regime")} | {"seed": int(content["seed"])}
+            rows.extend(
+                {**where, "class": row["class"], "dice": row["dice"]} for row in score_rows(content, content["node"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: not the metrics of a node ({error!r})") from None
+    study.full = table(["dataset", "regime", "seed", "class", "dice"], rows)
+
+
+def _read_training(study: Study, folder: Path) -> None:
+    rows = []
+    for path in sorted(folder.rglob("*.json")):
+        content = read_json(path)
+        try:
+            peak = content.get("peak_gpu_memory_bytes")
+            rows.append(
+                {
+                    "node": content["node"],
+                    "fold": int(content["fold"]),
+                    "device": str(content["device"]),
+                    "epochs": int(content["epochs"]),
+                    "train_cases": _count(content["train_cases"]),
+                    "val_cases": _count(content["val_cases"]),
+                    "seconds": float(content["seconds"]),
+                    "resumed": len(content["resumed_from"]),
+                    "peak_gpu_mib": math.nan if peak is None else round(peak / 2**20, 1),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: not the record of a training ({error!r})") from None
+    study.runtimes = table(RUNTIME_COLUMNS, rows).sort_values(["node", "fold"]).reset_index(drop=True)
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(value)
+
+
+def _find_gaps(study: Study, with_labels: bool) -> None:
+    scored = set(study.values())
+    rows = []
+    for trajectory in study.design.trajectories:
+        last = study.patches[trajectory.id]["cycle"].max() if trajectory.id in study.patches else -1
+        for cycle, node in enumerate(trajectory.nodes):
+            where = {"trajectory": trajectory.id, "cycle": cycle, "node": node}
+            if node not in scored:
+                rows.append({**where, "what": "metrics"})
+            if with_labels and cycle > last:
+                rows.append({**where, "what": "labels"})
+    study.lacking = table(["trajectory", "cycle", "node", "what"], rows)

@@ -1,0 +1,211 @@
+"""The tables of what was measured and spent: one function each, from a `Study` to a data frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnactive_nf.analyse.rows import HEAD, head, number_or_nan, whole_numbers
+from nnactive_nf.analyse.statistics import area_under_budget_curve
+from nnactive_nf.analyse.study import MEASURES, PATCH_COLUMNS, Study, table
+from nnactive_nf.core.design import MEAN
+from nnactive_nf.core.labels import class_column
+
+
+def metrics_table(study: Study) -> pd.DataFrame:
+    """One row per trajectory, cycle and class (`mean` included) with its measures and what was labelled by then."""
+    spent = cost_table(study).set_index(["trajectory", "cycle"])
+    by_node = {str(node): rows for node, rows in study.scores.groupby("node", sort=False)}
+    rows = []
+    for trajectory in study.design.trajectories:
+        for cycle, node in enumerate(trajectory.nodes):
+            if node not in by_node:
+                continue
+            key = (trajectory.id, cycle)
+            labelled = {name: spent.loc[key, name] for name in ("patches", "voxels", "foreground_voxels")}
+            where = {**head(trajectory), "cycle": cycle, "node": node, **labelled}
+            rows.extend({**where, **row} for row in by_node[node].to_dict("records"))
+    counts = ["cases", "empty_reference", "empty_prediction"]
+    columns = [*HEAD, "cycle", "node", "patches", "voxels", "foreground_voxels", "class", *MEASURES, *counts]
+    return whole_numbers(table(columns, rows), ["patches", "voxels", "foreground_voxels", *counts])
+
+
+def queries_table(study: Study) -> pd.DataFrame:
+    """Every labelled patch of every trajectory, the start's included."""
+    parts = []
+    for trajectory in study.design.trajectories:
+        if trajectory.id in study.patches:
+            patches = study.patches[trajectory.id].rename(columns={"strategy": "chosen_by"})
+            parts.append(pd.DataFrame(head(trajectory), index=patches.index).join(patches))
+    names = ["chosen_by" if name == "strategy" else name for name in PATCH_COLUMNS]
+    counts = list(dict.fromkeys(name for part in parts for name in part if name.startswith("voxels_")))
+    if not parts:
+        return table([*HEAD, *names])
+    whole = pd.concat(parts, ignore_index=True)[[*HEAD, *names, *counts]]
+    return whole_numbers(whole, counts)
+
+
+def cost_table(study: Study) -> pd.DataFrame:
+    """What was annotated by each cycle of each trajectory, summed from the start on."""
+    totals = pool_totals(study)
+    asked = study.asked.set_index(["trajectory", "cycle"])["patches"].to_dict()
+    rows = []
+    for trajectory in study.design.trajectories:
+        patches = study.patches.get(trajectory.id)
+        pool = totals.get((trajectory.dataset, MEAN))
+        for cycle, budget in enumerate(trajectory.budgets):
+            row: dict[str, Any] = {**head(trajectory), "cycle": cycle, "patches": budget}
+            row["patches_asked"] = asked.get((trajectory.id, cycle), math.nan)
+            if patches is not None and cycle <= patches["cycle"].max():
+                until = patches[patches["cycle"] <= cycle]
+                foreground = int(until["foreground_voxels"].sum())
+                row |= {
+                    "patches": len(until),
+                    "voxels": int(until["voxels"].sum()),
+                    "foreground_voxels": foreground,
+                    "border_voxels": until["border_voxels"].sum(min_count=1),
+                    "cases": until["case"].nunique(),
+                    "foreground_free_share": float((until["foreground_voxels"] == 0).mean()),
+                    "pool_foreground_share": foreground / pool if pool else math.nan,
+                }
+            rows.append(row)
+    counts = ["voxels", "foreground_voxels", "border_voxels", "cases"]
+    columns = [*HEAD, "cycle", "patches_asked", "patches", *counts, "foreground_free_share", "pool_foreground_share"]
+    return whole_numbers(table(columns, rows), ["patches_asked", "patches", *counts])
+
+
+def class_counts_table(study: Study) -> pd.DataFrame:
+    """Per trajectory, cycle and class: labelled voxels, patches and cases that hold the class, share of the pool's."""
+    totals = pool_totals(study)
+    rows = []
+    for trajectory in study.design.trajectories:
+        patches = study.patches.get(trajectory.id)
+        if patches is None:
+            continue
+        for cycle in range(min(len(trajectory.nodes), int(patches["cycle"].max()) + 1)):
+            until = patches[patches["cycle"] <= cycle]
+            for name in study.classes.get(trajectory.dataset, []):
+                if class_column(name) not in until:
+                    continue
+                holds = until[class_column(name)] > 0
+                voxels = int(until[class_column(name)].sum())
+                pool = totals.get((trajectory.dataset, name))
+                rows.append(
+                    {
+                        **head(trajectory),
+                        "cycle": cycle,
+                        "class": name,
+                        "voxels": voxels,
+                        "patches": int(holds.sum()),
+                        "cases": until.loc[holds, "case"].nunique(),
+                        "pool_share": voxels / pool if pool else math.nan,
+                    }
+                )
+    return table([*HEAD, "cycle", "class", "voxels", "patches", "cases", "pool_share"], rows)
+
+
+def calibration_table(study: Study) -> pd.DataFrame:
+    """ECE and Brier score of the ensemble on the test set, per trajectory and cycle."""
+    found = study.calibration.set_index("node")
+    rows = [
+        {**head(trajectory), "cycle": cycle, "node": node, **found.loc[node].to_dict()}
+        for trajectory in study.design.trajectories
+        for cycle, node in enumerate(trajectory.nodes)
+        if node in found.index
+    ]
+    return table([*HEAD, "cycle", "node", "ece", "brier"], rows)
+
+
+def trajectories_table(study: Study) -> pd.DataFrame:
+    """AUBC, first and final Dice of each trajectory and class; empty where a cycle is missing."""
+    rows = []
+    for setting in study.design.settings:
+        for name in study.class_names(setting[0]):
+            values = study.values(name=name)
+            for trajectory in study.design.of_setting(setting):
+                curve = study.curve(trajectory, values)
+                rows.append(
+                    {
+                        **head(trajectory),
+                        "class": name,
+                        "cycles_planned": len(curve),
+                        "cycles": int(np.isfinite(curve).sum()),
+                        "aubc": number_or_nan(area_under_budget_curve(curve)),
+                        "start_dice": curve[0],
+                        "final_dice": curve[-1],
+                    }
+                )
+    return table([*HEAD, "class", "cycles_planned", "cycles", "aubc", "start_dice", "final_dice"], rows)
+
+
+def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of AUBC and final Dice, per strategy and class.
+
+    `seeds` counts the complete trajectories, which the numbers rest on, `seeds_planned` the planned ones.
+    """
+    rows = []
+    groups = dict(iter(trajectories.groupby(["dataset", "regime", "strategy", "class"])))
+    for dataset, regime in study.design.settings:
+        for strategy in study.design.strategies:
+            for name in study.class_names(dataset):
+                group = groups.get((dataset, regime, strategy.name, name))
+                if group is None:
+                    continue
+                whole = group[group["cycles"] == group["cycles_planned"]]
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "regime": regime,
+                        "strategy": strategy.name,
+                        "label": strategy.label,
+                        "oracle_aware": strategy.oracle_aware,
+                        "class": name,
+                        "seeds_planned": len(group),
+                        "seeds": len(whole),
+                        "aubc_mean": whole["aubc"].mean(),
+                        "aubc_sd": whole["aubc"].std(ddof=1),
+                        "final_dice_mean": whole["final_dice"].mean(),
+                        "final_dice_sd": whole["final_dice"].std(ddof=1),
+                        "start_dice_mean": whole["start_dice"].mean(),
+                    }
+                )
+    columns = ["dataset", "regime", "strategy", "label", "oracle_aware", "class", "seeds_planned", "seeds"]
+    numbers = ["aubc_mean", "aubc_sd", "final_dice_mean", "final_dice_sd", "start_dice_mean"]
+    return table([*columns, *numbers], rows)
+
+
+def noise_table(study: Study) -> pd.DataFrame:
+    """The noise floor: the spread between seeds of the start's nodes, which all strategies share."""
+    rows = []
+    for dataset, regime in study.design.settings:
+        for name in study.class_names(dataset):
+            values = study.values(name=name)
+            by_seed: dict[int, dict[str, float]] = {}
+            for trajectory in study.design.of_setting((dataset, regime)):
+                if trajectory.nodes and trajectory.nodes[0] in values:
+                    by_seed.setdefault(trajectory.seed, {})[trajectory.nodes[0]] = values[trajectory.nodes[0]]
+            starts = pd.Series(
+                [float(np.mean(list(nodes.values()))) for _, nodes in sorted(by_seed.items())], dtype=float
+            )
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "regime": regime,
+                    "class": name,
+                    "seeds": len(starts),
+                    "dice_mean": starts.mean(),
+                    "dice_sd": starts.std(ddof=1),
+                    "dice_min": starts.min(),
+                    "dice_max": starts.max(),
+                }
+            )
+    return table(["dataset", "regime", "class", "seeds", "dice_mean", "dice_sd", "dice_min", "dice_max"], rows)
+
+
+def pool_totals(study: Study) -> dict[tuple[str, str], int]:
+    """Voxels in the pool by (data set, class); `mean` is all foreground."""
+    rows = study.pool[["dataset", "class", "voxels"]].itertuples(index=False, name=None)
+    return {(str(dataset), str(name)): int(voxels) for dataset, name, voxels in rows}
