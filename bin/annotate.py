@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""ANNOTATE: a query and the labels before in, the labels after out."""
+
+from pathlib import Path
+
+import click
+
+from nnactive_nf.core.errors import reports_user_errors
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
+@click.option("--oracle", required=True, type=FILE, help="Complete masks of the pool.")
+@click.option("--query", "query_file", required=True, type=FILE, help="Query table.")
+@click.option("--strategy", required=True, help="Strategy that made the query, with its options.")
+@click.option("--node", required=True, help="Node that the labels will train.")
+@click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle of that node.")
+@click.option("--labels", "labels_file", type=FILE, help="Labels before; none at the start.")
+@click.option("--out", required=True, type=FILE, help="Labels file to make.")
+@reports_user_errors
+def main(prepared: Path, oracle: Path, query_file: Path, out: Path, **options: object) -> None:
+    """Copy the oracle's labels of the queried patches into the label masks."""
+    from nnactive_nf.annotate.run import annotate, write
+
+    labels = annotate(prepared, oracle, query_file, **options)
+    write(out, labels)
+    new = labels.patches[labels.patches["cycle"] == labels.cycle]
+    print(
+        f"{labels.node}: {len(new)} patches labelled, {new['voxels'].sum()} voxels, "
+        f"{new['foreground_voxels'].sum()} of them foreground; "
+        f"{len(labels.patches)} patches in {len(labels.masks)} cases so far"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""ANNOTATE: chosen patches get their labels."""

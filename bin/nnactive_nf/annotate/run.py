@@ -1,0 +1,113 @@
+"""Copy the oracle's labels of queried patches into the label masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import Box, intersects
+from nnactive_nf.core.labels import Labels, Mask, class_column, patch_boxes, read_labels, read_mask, write_labels
+from nnactive_nf.core.query_table import read_query
+
+
+def annotate(
+    prepared: Path,
+    oracle_file: Path,
+    query_file: Path,
+    *,
+    strategy: str,
+    node: str,
+    cycle: int,
+    labels_file: Path | None = None,
+) -> Labels:
+    """Labels after the query: those before, and the oracle's values in the queried patches.
+
+    Args:
+        prepared: folder of the prepared data set.
+        oracle_file: complete masks of the pool.
+        query_file: the query table.
+        strategy: the strategy with its options, for the patch table.
+        node: the node that the labels will train.
+        cycle: its cycle.
+        labels_file: labels before; `None` at the start.
+
+    Raises:
+        UserError: a patch lies outside its image or on another patch, or its case is not in the pool; one line each.
+    """
+    dataset = Dataset.open(prepared)
+    query = read_query(query_file)
+    labels = Labels(dataset.name, node, cycle, dataset.classes)
+    if labels_file is not None:
+        before = read_labels(labels_file, shapes=dataset.shapes)
+        if before.classes != dataset.classes:
+            raise UserError(f"{labels_file}: its classes are not those of the data set {dataset.name}")
+        labels.masks, labels.patches = before.masks, before.patches
+    _check(query_file, query, dataset, labels)
+    rows = []
+    for case, part in query.groupby("case", sort=True):
+        name = str(case)
+        truth = read_mask(oracle_file, name, "oracle")
+        if truth.shape != dataset.shapes[name]:
+            raise UserError(
+                f"{oracle_file}: mask of case {name} has shape {truth.shape}, the image has {dataset.shapes[name]}"
+            )
+        if name not in labels.masks:
+            labels.masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
+        mask = labels.masks[name]
+        for box, row in zip(patch_boxes(part, name), part.itertuples(), strict=True):
+            mask[box.slices] = truth[box.slices]
+            rows.append((row.rank, _row(truth[box.slices], box, dataset.classes) | {
+                "cycle": cycle, "case": name, "score": row.score, "strategy": strategy, "component": row.component,
+            }))  # fmt: skip
+    added = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
+    columns = labels.patches.columns
+    labels.patches = pd.concat([labels.patches, added[columns]], ignore_index=True).astype(
+        labels.patches.dtypes.to_dict()
+    )
+    labels.spacings_mm = {case: dataset.spacings_mm[case] for case in labels.masks}
+    return labels
+
+
+def _row(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
+    """Place and voxel counts of one patch."""
+    counts = {
+        class_column(name): int(np.count_nonzero(truth == value))
+        for name, value in zip(classes.names, classes.values, strict=True)
+    }
+    z, y, x = box.start_zyx
+    dz, dy, dx = box.size_zyx
+    foreground = sum(counts[class_column(classes.names[index])] for index in classes.foreground)
+    where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
+    return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
+
+
+def _check(path: Path, query: pd.DataFrame, dataset: Dataset, labels: Labels) -> None:
+    """All that is wrong with a query, one line each."""
+    wrong: list[str] = []
+    if query.empty:
+        wrong.append(f"{path}: holds no patches")
+    for case, part in query.groupby("case", sort=True):
+        name = str(case)
+        if name not in dataset.pool:
+            wrong.append(f"{path}: case {name} is not in the pool of {dataset.name}")
+            continue
+        others = labels.boxes(name)
+        for box in patch_boxes(part, name):
+            where = f"{path}: patch at {box.start_zyx} of size {box.size_zyx} in case {name}"
+            if not box.inside(dataset.shapes[name]):
+                wrong.append(f"{where} lies outside the image {dataset.shapes[name]}")
+            elif any(intersects(box, other) for other in others):
+                wrong.append(f"{where} overlaps a patch labelled before or another of the query")
+            others.append(box)
+    if wrong:
+        raise UserError(*wrong)
+
+
+def write(path: Path, labels: Labels) -> None:
+    """Write the labels file."""
+    write_labels(path, labels)

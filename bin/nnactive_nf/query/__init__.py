@@ -1,0 +1,1 @@
+"""QUERY: which patches to label next."""

@@ -1,0 +1,55 @@
+"""What strategies have in common: candidates image by image, then a choice over the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.query.grid import Scores
+from nnactive_nf.query.pool import Candidate, Image, Pool
+
+
+class Strategy:
+    """A query strategy. Subclasses say which patches of an image are candidates and how the pool chooses."""
+
+    def query(self, pool: Pool, size: int) -> list[Candidate]:
+        """The `size` patches to label next, best first.
+
+        Raises:
+            UserError: the pool has fewer candidates; the message says how many.
+        """
+        candidates = list(chain.from_iterable(pool.each_image(self.candidates)))
+        return self.choose(candidates, pool, size)
+
+    def candidates(self, image: Image) -> list[Candidate]:
+        """Candidates of one image: none intersects another or what is labelled."""
+        raise NotImplementedError
+
+    def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:  # noqa: ARG002
+        """The best `size` of all candidates."""
+        enough(len(candidates), size)
+        return sorted(candidates, key=lambda c: c.key)[:size]
+
+
+class Scored(Strategy):
+    """A strategy that gives every start position a score. Per image, the best that do not intersect are candidates."""
+
+    def scores(self, image: Image) -> Scores:
+        """Scores of all start positions that may be chosen."""
+        raise NotImplementedError
+
+    def candidates(self, image: Image) -> list[Candidate]:
+        """The best patches of one image, at most as many as it may give."""
+        if image.patches_left < 1:
+            return []
+        return [Candidate(image.case, box, score) for box, score in self.scores(image).take(image.patches_left)]
+
+
+def enough(found: int, size: int) -> None:
+    """`UserError` where fewer candidates were found than the query wants."""
+    if found < size:
+        raise UserError(
+            f"the query wants {size} patches, but the pool has only {found} candidates that do not intersect labelled "
+            "patches; lower the query size, raise patches_per_image or use smaller patches"
+        )

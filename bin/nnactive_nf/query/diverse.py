@@ -1,0 +1,182 @@
+"""Strategies that spread their choice in a space of features: KMeansBALD and the label-free start `coverage`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nnactive_nf.core.geometry import Box, intersects
+from nnactive_nf.query.base import Strategy, enough
+from nnactive_nf.query.pool import Candidate, Image, Pool
+
+Features = npt.NDArray[np.float64]
+
+
+class KMeansBald(Strategy):
+    """Farthest-point selection among each image's best patches by mutual information.
+
+    Candidates are the best `candidates` x (patches per image) of each image by BALD. Their features are those of the
+    last but one encoder stage, averaged over the patch, folds side by side, each divided by its standard deviation
+    over all candidates. The first choice is the candidate with the largest norm; each further one has the largest
+    distance to its nearest chosen one. Equal ones by higher score, then case, then z, y, x.
+    """
+
+    def candidates(self, image: Image) -> list[Candidate]:
+        """Best patches by mutual information with their features."""
+        count = image.patches_left * int(image.options["candidates"])
+        picks = image.mean_scores(image.mutual_information()).take(count)
+        if not picks:
+            return []
+        features, (start, cell) = image.map("fold_features"), image.feature_grid()
+        return [
+            Candidate(image.case, box, score, features=mean_over_patch(features, start, cell, box))
+            for box, score in picks
+        ]
+
+    def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:
+        """Farthest points, at most `patches_per_image` of an image."""
+        ranked = sorted(candidates, key=lambda c: c.key)
+        room = Room(ranked, pool)
+        enough(room.most, size)
+        features = scaled(ranked)
+        distance = np.linalg.norm(features, axis=1)
+        chosen: list[Candidate] = []
+        while len(chosen) < size:
+            place = int(np.where(room.open, distance, -1.0).argmax())
+            chosen.append(ranked[place])
+            room.take(place)
+            gap = np.linalg.norm(features - features[place], axis=1)
+            distance = gap if len(chosen) == 1 else np.minimum(distance, gap)
+        return chosen
+
+
+class Coverage(Strategy):
+    """k-means++ seeding (Arthur and Vassilvitskii, 2007) over image features; needs neither labels nor a model.
+
+    Candidates are patches of a tiling of each image, at most `candidates` of them drawn at random. Features, per
+    channel: mean and standard deviation of the intensity and mean absolute gradient along z, y and x, each scaled to
+    mean 0 and deviation 1 over all candidates. The first patch is drawn uniformly, each further one with a chance
+    proportional to its squared distance to the nearest chosen one. The score is that distance (0 for the first).
+    """
+
+    def candidates(self, image: Image) -> list[Candidate]:
+        """Tiles of one image that may be chosen, with their features."""
+        if image.patches_left < 1:
+            return []
+        allowed = image.allowed(image.grid)
+        tiles = [box for box in _tiles(image) if allowed[_index(image, box)]]
+        rng = image.rng()
+        most = int(image.options["candidates"])
+        if len(tiles) > most:
+            tiles = [tiles[int(i)] for i in np.sort(rng.permutation(len(tiles))[:most])]
+        if not tiles:
+            return []
+        volume = image.intensities()
+        return [Candidate(image.case, box, 0.0, features=_appearance(volume, box)) for box in tiles]
+
+    def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:
+        """k-means++ draws, at most `patches_per_image` of an image."""
+        ranked = sorted(candidates, key=lambda c: c.key)
+        room = Room(ranked, pool)
+        enough(room.most, size)
+        features = scaled(ranked, centre=True)
+        squared = np.ones(len(ranked))
+        rng = pool.rng("choose")
+        chosen: list[Candidate] = []
+        while len(chosen) < size:
+            weight = np.where(room.open, squared, 0.0)
+            if not weight.any():  # all that is left equals a chosen one, or all would be barred
+                weight = room.open.astype(np.float64)
+            place = _weighted(weight, rng)
+            chosen.append(ranked[place]._replace(score=float(np.sqrt(squared[place])) if chosen else 0.0))
+            room.take(place)
+            gap = ((features - features[place]) ** 2).sum(axis=1)
+            squared = gap if len(chosen) == 1 else np.minimum(squared, gap)
+        return chosen
+
+
+class Room:
+    """Which candidates are still open: not chosen, not on a chosen patch, their image not full."""
+
+    def __init__(self, candidates: Sequence[Candidate], pool: Pool) -> None:
+        self._candidates = candidates
+        self.open = np.ones(len(candidates), dtype=bool)
+        self._of_case: dict[str, list[int]] = {}
+        for place, candidate in enumerate(candidates):
+            self._of_case.setdefault(candidate.case, []).append(place)
+        self._left = {case: pool.image(case).patches_left for case in self._of_case}
+
+    @property
+    def most(self) -> int:
+        """How many can be chosen in all, if no two of them intersect."""
+        return sum(min(len(places), self._left[case]) for case, places in self._of_case.items())
+
+    def take(self, place: int) -> None:
+        """Choose one."""
+        taken = self._candidates[place]
+        self._left[taken.case] -= 1
+        for other in self._of_case[taken.case]:
+            if self._left[taken.case] < 1 or intersects(self._candidates[other].box, taken.box):
+                self.open[other] = False
+
+
+def scaled(candidates: Sequence[Candidate], centre: bool = False) -> Features:
+    """Features `[candidate, feature]` divided by their standard deviation; those without deviation become 0."""
+    features = np.stack([c.features for c in candidates if c.features is not None])
+    deviation = features.std(axis=0)
+    steady = deviation <= 1e-12 * np.abs(features).max(axis=0, initial=0.0)
+    if centre:
+        features = features - features.mean(axis=0)
+    return np.where(steady, 0.0, features / np.where(steady, 1.0, deviation))
+
+
+def mean_over_patch(
+    features: npt.NDArray[np.floating], start_zyx: Sequence[int], cell_zyx: Sequence[int], box: Box
+) -> Features:
+    """Mean of features `[F, cells z, y, x]` over the voxels of a patch.
+
+    A voxel has the features of the cell that it lies in; beyond the cells' grid, of the nearest cell.
+    """
+    weights = []
+    for start, cell, count, low, size in zip(
+        start_zyx, cell_zyx, features.shape[1:], box.start_zyx, box.size_zyx, strict=True
+    ):
+        cells = np.clip((np.arange(low, low + size) - start) // cell, 0, count - 1)
+        weights.append(np.bincount(cells, minlength=count) / size)
+    return np.einsum("fzyx,z,y,x->f", features.astype(np.float64), *weights, optimize=True)  # type: ignore[no-any-return]
+
+
+def _tiles(image: Image) -> list[Box]:
+    """Patches side by side at start positions of the grid; they do not intersect."""
+    axes = []
+    for starts, size in zip(image.grid.starts, image.grid.size_zyx, strict=True):
+        kept: list[int] = []
+        for start in starts.tolist():
+            if not kept or start >= kept[-1] + size:
+                kept.append(start)
+        axes.append(kept)
+    return [Box((z, y, x), image.grid.size_zyx) for z in axes[0] for y in axes[1] for x in axes[2]]
+
+
+def _index(image: Image, box: Box) -> tuple[int, ...]:
+    return tuple(int(np.searchsorted(s, v)) for s, v in zip(image.grid.starts, box.start_zyx, strict=True))
+
+
+def _appearance(volume: npt.NDArray[np.float32], box: Box) -> Features:
+    """Mean, deviation and mean absolute gradient along z, y, x of each channel in a patch."""
+    values: list[float] = []
+    for channel in volume:
+        patch = channel[box.slices].astype(np.float64)
+        values += [float(patch.mean()), float(patch.std())]
+        values += [
+            float(np.abs(np.diff(patch, axis=axis)).mean()) if patch.shape[axis] > 1 else 0.0 for axis in range(3)
+        ]
+    return np.array(values)
+
+
+def _weighted(weight: Features, rng: np.random.Generator) -> int:
+    """Index drawn with a chance proportional to its weight."""
+    running = np.cumsum(weight)
+    return int(min(np.searchsorted(running, rng.random() * running[-1], side="right"), np.flatnonzero(weight)[-1]))

@@ -1,0 +1,210 @@
+"""One query: from settings to `query.csv` and `views.h5`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import Shape, intersects
+from nnactive_nf.core.labels import empty_patches, read_patches
+from nnactive_nf.core.query_table import write_query
+from nnactive_nf.core.uncertainty import UncertaintyMaps
+from nnactive_nf.query import own
+from nnactive_nf.query.base import Strategy
+from nnactive_nf.query.diverse import Coverage, KMeansBald
+from nnactive_nf.query.pool import Candidate, Image, Pool
+from nnactive_nf.query.randomly import Random, guaranteed
+from nnactive_nf.query.registry import Named, canonical, number, options_of, registry, unknown
+from nnactive_nf.query.replay import Replay
+from nnactive_nf.query.stratified import ClassStratified, exponential, sigmoid
+from nnactive_nf.query.uncertainty import ExpectedDice, MeanOfMap, Power, Softrank
+from nnactive_nf.query.views import write_views
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one query is asked for. See the command's options."""
+
+    strategy: str
+    seed: int
+    cycle: int
+    cycles: int
+    size: int
+    patch_zyx: Shape
+    stride_zyx: Shape = (1, 1, 1)
+    per_image: int = 20
+    free_overlap: float = 0.4
+    start: bool = False
+    class_guarantee: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy ready to be asked, with its canonical name, options, maps, and the map for pictures."""
+
+    strategy: Strategy
+    name: str
+    options: Mapping[str, Any]
+    maps: tuple[str, ...] = ()
+    oracle_aware: bool = False
+    start: bool = True
+    view_map: str = ""
+
+
+def _clasp_beta(image: Image) -> float:
+    options = image.options
+    ends = float(options["beta_start"]), float(options["beta_end"])
+    if options["schedule"] == "sigmoid":
+        return sigmoid(*ends, float(options["temperature"]), image.cycle, image.cycles)
+    return exponential(*ends, image.cycle, image.cycles)
+
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "random": Random,
+    "random_fg33": lambda: Random(4, 1, 1),
+    "random_fg66": lambda: Random(1, 1, 1),
+    "predictive_entropy": lambda: MeanOfMap("predictive_entropy"),
+    "expected_entropy": lambda: MeanOfMap("expected_entropy"),
+    "bald": lambda: MeanOfMap("mutual_information"),
+    "power_bald": lambda: Power("mutual_information"),
+    "power_pe": lambda: Power("predictive_entropy"),
+    "softrank_bald": lambda: Softrank("mutual_information"),
+    "class_pe": ClassStratified,
+    "class_power_pe": lambda: ClassStratified(lambda image: float(image.options["beta"])),
+    "clasp_pe": lambda: ClassStratified(_clasp_beta),
+    "kmeans_bald": KMeansBald,
+    "expected_dice": ExpectedDice,
+    "coverage": Coverage,
+    "replay": Replay,
+}
+
+
+def choice_of(text: str, strategy_file: Path | None = None) -> Choice:
+    """The strategy that `name:option=value:...` names, from the registry or from a user's file."""
+    named = Named.parse(text)
+    entries = registry()
+    theirs = own.load(strategy_file) if strategy_file is not None else None
+    if named.name in entries:
+        if theirs is not None and named.name in theirs[2]:
+            raise UserError(f"{strategy_file}: strategy '{named.name}' has the name of a built-in one; rename it")
+        entry = entries[named.name]
+        options = options_of(entry, named)
+        defaults = {name: rule["default"] for name, rule in entry.options.items()}
+        return Choice(
+            STRATEGIES[named.name](), canonical(named.name, options, defaults), options, entry.maps,
+            entry.oracle_aware, entry.start, entry.view_map,
+        )  # fmt: skip
+    if theirs is None or strategy_file is None or named.name not in theirs[2]:
+        raise unknown(named.name, [*entries, *(theirs[2] if theirs else ())])
+    _, maps, public = theirs
+    values = {name: value if (value := number(given)) is not None else given for name, given in named.given}
+    own.check_options(strategy_file, named.name, public[named.name], values)
+    strategy = own.OwnStrategy(strategy_file, named.name, public[named.name], values)
+    shown = [name for name in maps if name in ("predictive_entropy", "expected_entropy")]
+    return Choice(strategy, canonical(named.name, values, {}), values, maps, view_map=shown[0] if shown else "")
+
+
+def query(
+    prepared: Path,
+    settings: Settings,
+    *,
+    strategy_file: Path | None = None,
+    labels_file: Path | None = None,
+    oracle_file: Path | None = None,
+    uncertainty_files: Sequence[Path] = (),
+) -> tuple[list[Candidate], Pool, Choice]:
+    """Choose the patches to label next.
+
+    Args:
+        prepared: folder of the prepared data set.
+        settings: what is asked for.
+        strategy_file: a user's own strategies.
+        labels_file: what is labelled so far; `None` at the start.
+        oracle_file: complete masks; read by oracle-aware strategies and the class guarantee only.
+        uncertainty_files: the shards of PREDICT.
+
+    Returns:
+        The patches, best first, the pool they were chosen from, and the strategy.
+    """
+    choice = choice_of(settings.strategy, strategy_file)
+    if settings.start and not choice.start:
+        raise UserError(f"strategy '{settings.strategy}' needs a trained model, so it cannot be the start strategy")
+    needs_oracle = choice.oracle_aware or settings.class_guarantee
+    if needs_oracle and oracle_file is None:
+        raise UserError(f"strategy '{settings.strategy}' with these settings sees the ground truth: give --oracle")
+    if choice.maps and not uncertainty_files:
+        raise UserError(f"strategy '{settings.strategy}' needs the maps {', '.join(choice.maps)}: give their files")
+    dataset = Dataset.open(prepared)
+    maps = UncertaintyMaps(uncertainty_files, dataset.shapes) if choice.maps else None
+    if maps is not None and (missing := sorted(set(dataset.pool) - set(maps.cases))):
+        raise UserError(
+            f"{len(missing)} cases have no uncertainty maps, the first is {missing[0]}; is a shard missing?"
+        )
+    patches = empty_patches(dataset.classes)
+    if labels_file is not None:
+        patches = read_patches(labels_file).patches
+    cap = choice.options.get("cap")
+    pool = Pool(
+        dataset=dataset, patch_zyx=settings.patch_zyx, stride_zyx=settings.stride_zyx,
+        per_image=settings.per_image if cap is None else int(cap), free_overlap=settings.free_overlap,
+        seed=settings.seed, cycle=settings.cycle, cycles=settings.cycles, strategy=choice.name,
+        options=choice.options, declared=choice.maps, maps=maps, labels_file=labels_file, patches=patches,
+        oracle_file=oracle_file if needs_oracle else None, workers=settings.workers,
+    )  # fmt: skip
+    picks = guaranteed(pool, settings.size) if settings.class_guarantee else []
+    asked = pool.with_picked(picks)
+    if not choice.oracle_aware:  # the guarantee has seen the ground truth, the strategy must not
+        asked = replace(asked, oracle_file=None)
+    picks = [*picks, *choice.strategy.query(asked, settings.size - len(picks))]
+    _check(picks, pool, settings)
+    return picks, pool, choice
+
+
+def _check(picks: Sequence[Candidate], pool: Pool, settings: Settings) -> None:
+    """What holds for every query, whatever strategy made it."""
+    if len(picks) != settings.size:
+        raise UserError(f"strategy '{pool.strategy}' chose {len(picks)} patches, {settings.size} were asked for")
+    seen: dict[str, list[Any]] = {}
+    for pick in picks:
+        if pick.case not in pool.cases:
+            raise UserError(f"strategy '{pool.strategy}' chose case {pick.case}, which is not in the pool")
+        image = pool.image(pick.case)
+        others = seen.setdefault(pick.case, image.boxes)
+        if not pick.box.inside(image.shape_zyx):
+            raise UserError(f"strategy '{pool.strategy}' chose {pick.box}, outside the image {pick.case}")
+        if any(intersects(pick.box, other) for other in others):
+            raise UserError(f"strategy '{pool.strategy}' chose {pick.box} in {pick.case}, which intersects another")
+        others.append(pick.box)
+
+
+def as_table(picks: Sequence[Candidate]) -> pd.DataFrame:
+    """The query table of chosen patches."""
+    rows = [
+        (rank, pick.case, *pick.box.start_zyx, *pick.box.size_zyx, pick.score, pick.component)
+        for rank, pick in enumerate(picks, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "component"])
+
+
+def write(
+    picks: Sequence[Candidate],
+    pool: Pool,
+    choice: Choice,
+    *,
+    node: str,
+    strategy: str,
+    view_patches: int,
+    out: Path,
+    views: Path,
+) -> None:
+    """Write `query.csv` and `views.h5`."""
+    attributes = {"dataset": pool.dataset.name, "node": node, "cycle": pool.cycle, "strategy": strategy}
+    write_views(views, picks[:view_patches], pool.dataset, pool.maps, choice.view_map, attributes)
+    write_query(out, as_table(picks))

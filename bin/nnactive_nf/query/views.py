@@ -1,0 +1,88 @@
+"""`views.h5`: the queried patches with their surroundings, for the report's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.files import create_hdf5
+from nnactive_nf.core.geometry import Box, Shape, as_shape
+from nnactive_nf.core.uncertainty import UncertaintyMaps
+from nnactive_nf.query.pool import Candidate
+
+VERSION = 1
+LEAST_MARGIN = 12  # voxels around a patch, at least
+
+
+def surroundings(box: Box, shape_zyx: Sequence[int]) -> Box:
+    """The patch with a margin of its own size (at least `LEAST_MARGIN` voxels) on each side, cut at the image."""
+    low = as_shape(max(0, a - max(n, LEAST_MARGIN)) for a, n in zip(box.start_zyx, box.size_zyx, strict=True))
+    high = (
+        min(length, b + max(n, LEAST_MARGIN))
+        for b, n, length in zip(box.stop_zyx, box.size_zyx, shape_zyx, strict=True)
+    )
+    return Box(low, as_shape(b - a for a, b in zip(low, high, strict=True)))
+
+
+def windowed(image_zyx: npt.NDArray[np.floating], crop: Box) -> npt.NDArray[np.uint8]:
+    """Crop of an image in 256 grey levels between the image's 0.5 and 99.5 percentiles."""
+    low, high = np.percentile(image_zyx, [0.5, 99.5])
+    scaled = (image_zyx[crop.slices] - low) / max(float(high - low), 1e-12)
+    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)  # type: ignore[no-any-return]
+
+
+def write_views(
+    path: Path,
+    picks: Sequence[Candidate],
+    dataset: Dataset,
+    maps: UncertaintyMaps | None,
+    view_map: str,
+    attributes: dict[str, Any],
+) -> None:
+    """Write the pictures of these patches, `/patches/<rank>` from 0001 in the order given.
+
+    Args:
+        path: the file to make.
+        picks: patches, best first.
+        dataset: the prepared data set.
+        maps: uncertainty maps, where there are some.
+        view_map: map to show: one that is stored, `mutual_information`, or '' for none.
+        attributes: dataset, node, cycle, strategy.
+    """
+    shown = view_map if maps is not None else ""
+    images: dict[str, npt.NDArray[Any]] = {}
+    with create_hdf5(path, "views", VERSION, {**attributes, "map": shown}) as file:
+        patches = file.create_group("patches")
+        for rank, pick in enumerate(picks, start=1):
+            if pick.case not in images:
+                images = {pick.case: dataset.image(pick.case, [0])[0]}
+            crop = surroundings(pick.box, dataset.shapes[pick.case])
+            group = patches.create_group(f"{rank:04d}")
+            group.attrs["case"] = pick.case
+            group.attrs["start_zyx"] = pick.box.start_zyx
+            group.attrs["size_zyx"] = pick.box.size_zyx
+            group.attrs["score"] = pick.score
+            group.attrs["component"] = pick.component
+            group.attrs["crop_start_zyx"] = crop.start_zyx
+            group.attrs["spacing_mm_zyx"] = dataset.spacings_mm[pick.case]
+            _write(group, "image", windowed(images[pick.case], crop))
+            if shown and maps is not None:
+                _write(group, "uncertainty", shown_map(maps, pick.case, shown, crop).astype(np.float16))
+
+
+def shown_map(maps: UncertaintyMaps, case: str, name: str, crop: Box) -> npt.NDArray[np.floating]:
+    """Crop of the map that a picture shows."""
+    if name == "mutual_information":
+        gap = maps.read(case, "predictive_entropy")[crop.slices] - maps.read(case, "expected_entropy")[crop.slices]
+        return np.maximum(gap, 0)  # type: ignore[no-any-return]
+    return maps.read(case, name)[crop.slices]  # type: ignore[no-any-return]
+
+
+def _write(group: Any, name: str, values: npt.NDArray[Any]) -> None:
+    chunks: Shape = as_shape(values.shape)
+    group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=4, shuffle=True)

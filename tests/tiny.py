@@ -1,0 +1,141 @@
+"""A prepared data set of a few tiny random volumes, made in milliseconds, for tests of single stages."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import blosc2
+import h5py
+import numpy as np
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION, Dataset
+from nnactive_nf.core.files import create_hdf5
+from nnactive_nf.core.labels import Labels, write_labels
+from nnactive_nf.core.uncertainty import create_uncertainty, write_case
+
+CLASSES = Classes(("background", "head", "tail"), (0, 2, 7))
+
+
+def prepared(
+    folder: Path,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    test: Sequence[str] = (),
+    classes: Classes = CLASSES,
+    groups: Mapping[str, str] | None = None,
+    empty: Mapping[str, np.ndarray] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
+    transpose: Sequence[int] = (0, 1, 2),
+    seed: int = 0,
+) -> Dataset:
+    """Make and open a prepared folder.
+
+    Args:
+        folder: folder to make.
+        shapes: image shape (z, y, x) per case.
+        test: cases of the test set; the others are the pool.
+        classes: class names and values.
+        groups: patient per case; each its own by default.
+        empty: voxels per case where nothing was imaged; nowhere by default.
+        images: images `[channels, z, y, x]`; one channel of noise by default.
+        transpose: the plan's axis order.
+        seed: seed of the noise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "network").mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rows = []
+    with create_hdf5(folder / "empty.h5", "empty", VERSION, {}) as file:
+        for case, shape in sorted(shapes.items()):
+            split = "test" if case in test else "pool"
+            rows.append([case, (groups or {}).get(case, case), split, *shape, 2.0, 1.0, 1.0, *shape, 2.0, 1.0, 1.0])
+            nothing = np.zeros(shape, dtype=bool)
+            file.create_dataset(case, data=(empty or {}).get(case, nothing).astype(np.uint8))
+            image = (images or {}).get(case, rng.normal(size=(1, *shape)).astype(np.float32))
+            network = np.ascontiguousarray(image.transpose(0, *(1 + a for a in transpose)).astype(np.float32))
+            blosc2.asarray(network, urlpath=str(folder / "network" / f"{case}.b2nd"), mode="w")
+            box = [[0, n] for n in network.shape[1:]]
+            with (folder / "network" / f"{case}.pkl").open("wb") as properties:
+                pickle.dump({"bbox_used_for_cropping": box, "spacing": [2.0, 1.0, 1.0]}, properties)
+    pd.DataFrame(rows, columns=CASE_COLUMNS).to_csv(folder / "cases.csv", index=False)
+    channels = next(iter(images.values())).shape[0] if images else 1
+    head = {
+        "format": FORMAT, "version": VERSION, "name": "tiny", "digest": "0" * 64, "configuration": "3d_fullres",
+        "class_names": list(classes.names), "class_values": list(classes.values),
+        "channels": [f"channel {i}" for i in range(channels)],
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(head))
+    back = [int(a) for a in np.argsort(transpose)]
+    plans = {"transpose_forward": list(transpose), "transpose_backward": back}
+    (folder / "plans.json").write_text(json.dumps(plans))
+    labels = {name: index for index, name in enumerate(classes.names)} | {"ignore": len(classes)}
+    nnunet = {"channel_names": {"0": "image"}, "labels": labels, "file_ending": ".nii.gz", "numTraining": len(shapes)}
+    (folder / "nnunet_dataset.json").write_text(json.dumps(nnunet))
+    return Dataset.open(folder)
+
+
+def oracle(path: Path, dataset: Dataset, masks: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Path:
+    """Complete masks of the pool: those given, or random ones whose foreground is a tenth of the voxels."""
+    rng = np.random.default_rng(seed)
+    classes = dataset.classes
+    chance = [0.9, *[0.1 / (len(classes) - 1)] * (len(classes) - 1)]
+    complete = {
+        case: (masks or {})
+        .get(case, rng.choice(classes.values, p=chance, size=dataset.shapes[case]))
+        .astype(classes.dtype)
+        for case in dataset.pool
+    }
+    write_labels(path, Labels(dataset.name, "oracle", -1, classes, complete), kind="oracle")
+    return path
+
+
+def uncertainty(
+    path: Path, dataset: Dataset, maps: Mapping[str, Mapping[str, np.ndarray]], *, cycle: int = 0, folds: int = 2
+) -> Path:
+    """One shard with these maps per case."""
+    names = sorted({name for of_case in maps.values() for name in of_case})
+    with create_uncertainty(
+        path, dataset=dataset.name, node="tiny-c00", cycle=cycle, folds=folds, classes=len(dataset.classes),
+        maps=names, checkpoints=["0" * 64] * folds,
+    ) as file:  # fmt: skip
+        for case in sorted(maps):
+            write_case(file, case, maps[case])
+            if "fold_features" in maps[case]:
+                add_feature_grid(file, case, (0, 0, 0), (4, 4, 4))
+    return path
+
+
+def add_feature_grid(file: h5py.File, case: str, start_zyx: Sequence[int], cell_zyx: Sequence[int]) -> None:
+    """Say where the cells of `fold_features` lie."""
+    attributes = file["cases"][case]["fold_features"].attrs
+    attributes["start_zyx"], attributes["cell_zyx"] = list(start_zyx), list(cell_zyx)
+
+
+def probabilities(rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int]) -> np.ndarray:
+    """Random probabilities `[fold, class, z, y, x]`, float16 as in files."""
+    logits = rng.normal(scale=3, size=(folds, classes, *shape))
+    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
+
+
+def maps_of(rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int]) -> dict[str, np.ndarray]:
+    """All maps of a case from random probabilities."""
+    fold = probabilities(rng, folds, classes, shape)
+    mean = fold.mean(axis=0, dtype=np.float64)
+
+    def entropy(p: np.ndarray, axis: int) -> np.ndarray:
+        return -np.where(p > 0, p * np.log(np.maximum(p, 1e-30)), 0).sum(axis=axis)
+
+    cells = [-(-n // 4) for n in shape]
+    return {
+        "predictive_entropy": entropy(mean, 0).astype(np.float32),
+        "expected_entropy": entropy(fold.astype(np.float64), 1).mean(axis=0).astype(np.float32),
+        "prediction": mean.argmax(axis=0).astype(np.uint8),
+        "mean_probability": mean.astype(np.float16),
+        "fold_probability": fold,
+        "fold_features": rng.normal(size=(3 * folds, *cells)).astype(np.float32),
+    }
