@@ -1,0 +1,172 @@
+#!/usr/bin/env nextflow
+/*
+ * nnactive-nf: active learning for the segmentation of 3D biomedical images.
+ *
+ * The entry checks the parameters and makes the plan; ACTIVE_LEARNING is the loop. Nodes (trained ensembles) and
+ * trajectories are maps of [id, dataset, regime, seed, cycle, strategy], see modules/plan.nf.
+ */
+include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_errors ; plan_rows ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
+include { annotate_settings ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
+include { code_digest ; folder_digest ; json } from './modules/functions.nf'
+include { PHANTOM } from './modules/phantom.nf'
+include { PREPARE } from './modules/prepare.nf'
+include { QUERY } from './modules/query.nf'
+include { ANNOTATE } from './modules/annotate.nf'
+include { TRAIN } from './modules/train.nf'
+include { PREDICT } from './modules/predict.nf'
+include { EVALUATE } from './modules/evaluate.nf'
+include { ANALYSE } from './modules/analyse.nf'
+include { REPORT } from './modules/report.nf'
+
+workflow {
+    main:
+    if( params.help ) {
+        println help_text()
+        return
+    }
+    def values = typed_parameters(params)
+    def errors = parameter_errors(params) + plan_errors(values)
+    if( errors ) {
+        errors.each { line -> System.err.println("ERROR: ${line}") }
+        exit 1
+    }
+    ACTIVE_LEARNING(plan_rows(values), values)
+
+    workflow.onComplete = {
+        println(workflow.success
+            ? "Done. The report is ${file(values.outdir)}/report.html"
+            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
+    }
+}
+
+workflow ACTIVE_LEARNING {
+    take:
+    plan // rows, see modules/plan.nf
+    values // all parameters
+
+    main:
+    // [dataset, rows], once per data set
+    datasets = channel.fromList(plan.groupBy { row -> row.dataset }.collect { dataset, rows -> [dataset, rows] })
+        .branch { _dataset, rows ->
+            phantom: is_phantom(rows[0])
+            folder: true
+        }
+    PHANTOM(datasets.phantom.map { dataset, rows -> [dataset, phantom_settings(rows[0])] }, code_digest('phantom'))
+
+    // [dataset, settings, raw folder, table of patients or [], state of the raw folder]
+    raw = datasets.folder
+        .map { dataset, rows ->
+            [dataset, prepare_settings(rows), file(rows[0].input), rows[0].groups ? file(rows[0].groups) : [], folder_digest(rows[0].input)]
+        }
+        .mix(
+            datasets.phantom.join(PHANTOM.out).map { dataset, rows, folder, groups ->
+                [dataset, prepare_settings(rows), folder, groups, '']
+            }
+        )
+    PREPARE(raw, code_digest('prepare'))
+    // [dataset, prepared folder, whole masks of the pool, whole masks of the test set]
+    prepared = PREPARE.out
+
+    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds
+    labels = channel.topic('labels').take(annotation_rounds(plan))
+
+    // [node, fold, settings, prepared folder, label masks], one task each
+    folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference ->
+        def row = row_of(plan, node)
+        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] }
+    }
+    TRAIN(folds, code_digest('train'))
+
+    // [node, [folders of its folds]]
+    ensembles = TRAIN.out.folds
+        .map { node, _fold, folder -> [groupKey(node, row_of(plan, node).folds), folder] }
+        .groupTuple()
+        .map { key, folders -> [key.target, folders.toSorted { folder -> folder.name }] }
+
+    // [node, settings, prepared folder, whole masks of the test set, [folders of folds]]
+    tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference ->
+        [node, evaluate_settings(row_of(plan, node), node), images, reference, folders]
+    }
+    EVALUATE(tests, code_digest('evaluate'))
+
+    // [node, shard, settings, prepared folder, [folders of folds]], for nodes that a strategy asks maps of
+    shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
+        .flatMap { node, folders, images, _oracle, _reference ->
+            def row = row_of(plan, node)
+            (0..<row.shards).collect { shard -> [node, shard, predict_settings(row, node, maps_of(plan, node)), images, folders] }
+        }
+    PREDICT(shards, code_digest('predict'))
+
+    // [node, [uncertainty maps by shard]]
+    maps = PREDICT.out
+        .map { node, file -> [groupKey(node, row_of(plan, node).shards), file] }
+        .groupTuple()
+        .map { key, files -> [key.target, files.toSorted { file -> file.name }] }
+
+    // [trajectory, labels so far or [], uncertainty maps or []]: the starts, those that need no model, those that do
+    asked = channel.fromList(start_trajectories(plan)).map { trajectory -> [trajectory, [], []] }
+        .mix(
+            labels.flatMap { node, masks ->
+                next_trajectories(plan, node, false).collect { trajectory -> [trajectory, masks, []] }
+            },
+            labels.join(maps).flatMap { node, masks, files ->
+                next_trajectories(plan, node, true).collect { trajectory -> [trajectory, masks, files] }
+            },
+        )
+    queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference ->
+        def row = row_of(plan, trajectory)
+        def strategy = strategy_of(plan, trajectory)
+        [trajectory, query_settings(row, trajectory, node_of(plan, trajectory)), images, masks, files, strategy.oracle_aware ? oracle : [], strategy.own ? file(row.strategy_file) : []]
+    }
+    QUERY(queries, code_digest('query'))
+
+    // [node, settings, prepared folder, whole masks of the pool, query, labels so far or []]
+    answers = with_dataset(QUERY.out.queries.join(asked), prepared)
+        .map { trajectory, query, masks, _files, images, oracle, _reference ->
+            def node = node_of(plan, trajectory)
+            [node, annotate_settings(trajectory, node), images, oracle, query, masks]
+        }
+    ANNOTATE(answers, code_digest('annotate'))
+
+    // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
+    design_file = channel.of(['design.json', json(design(plan))]).collectFile()
+    parameters_file = channel.of(['parameters.json', json(values)]).collectFile()
+    versions_file = channel.of(['versions.json', json(versions())]).collectFile()
+    case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
+    parameters_file.mix(versions_file, case_tables).collectFile(storeDir: values.outdir)
+
+    label_files = by_name(labels.map { _node, masks -> masks })
+    ANALYSE(
+        design_file,
+        by_name(EVALUATE.out),
+        label_files,
+        by_name(QUERY.out.queries.map { _trajectory, query -> query }),
+        by_name(prepared.map { _dataset, _images, oracle, _reference -> oracle }),
+        by_name(TRAIN.out.curves),
+        code_digest('analyse'),
+    )
+    REPORT(
+        design_file,
+        ANALYSE.out,
+        by_name(QUERY.out.views),
+        label_files,
+        parameters_file,
+        versions_file,
+        code_digest('report'),
+    )
+}
+
+// Items [meta, ...] with [prepared folder, oracle, reference] of their data set behind.
+def with_dataset(items, prepared) {
+    items.map { item -> [item[0].dataset] + item }.combine(prepared, by: 0).map { item -> item.drop(1) }
+}
+
+// All files of a channel in one list, in an order that does not depend on which came first.
+def by_name(paths) {
+    paths.toSortedList { a, b -> a.name <=> b.name }
+}
+
+def versions() {
+    [nextflow: nextflow.version.toString(), (workflow.manifest.name): workflow.manifest.version]
+}

@@ -1,0 +1,34 @@
+/*
+ * ANALYSE: tables and statistics over all nodes.
+ */
+process ANALYSE {
+    tag 'all'
+    label 'cpu_low'
+    publishDir "${params.outdir}", mode: params.publish_mode
+
+    input:
+    path design // design.json
+    path 'metrics/*' // <node>.json
+    path 'labels/*' // <node>.h5
+    path 'queries/*' // <node>.csv
+    path 'oracle/*' // oracle_<dataset>.h5
+    path 'training/*' // <node>-f<fold>.json
+    val code
+
+    output:
+    path 'tables'
+
+    script:
+    """
+    # code ${code}
+    analyse.py --design ${design} --metrics metrics --labels labels --queries queries --oracle oracle \\
+        --training training --out tables
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir tables
+    touch tables/metrics.csv tables/queries.csv
+    """
+}

@@ -1,0 +1,32 @@
+/*
+ * ANNOTATE: adds the labels of a query's patches to those that were there. The loop is closed here: main.nf reads the
+ * topic 'labels' back.
+ */
+include { file_option ; options } from './functions.nf'
+
+process ANNOTATE {
+    tag "${node.id}"
+    label 'cpu_low'
+    publishDir "${params.outdir}/labels", mode: params.publish_mode, saveAs: { name -> "${name[0..-8]}/labels_${name[-6..-4]}.h5" }
+
+    input:
+    // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query; labels so far or []
+    tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*')
+    val code
+
+    output:
+    tuple val(node), path("${node.id}.h5"), topic: 'labels' // node, label masks
+
+    script:
+    """
+    # code ${code}
+    annotate.py --prepared ${prepared} --oracle ${oracle} --query ${query} ${options(settings)} \\
+        ${file_option('--labels', labels)} --out ${node.id}.h5
+    """
+
+    stub:
+    """
+    # code ${code}
+    touch ${node.id}.h5
+    """
+}

@@ -1,0 +1,31 @@
+/*
+ * EVALUATE: a node's ensemble on the test set.
+ */
+include { options ; thread_limits } from './functions.nf'
+
+process EVALUATE {
+    tag "${node.id}"
+    label 'gpu'
+    publishDir "${params.outdir}/metrics", mode: params.publish_mode
+
+    input:
+    // node; [node, dataset, ..., threads]; prepared folder; whole masks of the test set; folders of folds
+    tuple val(node), val(settings), path(prepared), path(reference), path(folds)
+    val code
+
+    output:
+    path "${node.id}.json" // metrics per case and class
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(settings.threads)}
+    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --out ${node.id}.json ${folds}
+    """
+
+    stub:
+    """
+    # code ${code}
+    touch ${node.id}.json
+    """
+}

@@ -1,0 +1,50 @@
+/*
+ * Small functions that the processes share.
+ */
+
+// A map of settings as command line options: a name's _ becomes -, true is --name, false --no-name, null is left out.
+def options(settings) {
+    settings.findAll { _name, value -> value != null }.collect { name, value ->
+        def option = name.replace('_', '-')
+        value == true ? "--${option}" : value == false ? "--no-${option}" : "--${option} ${quoted(value)}"
+    }.join(' ')
+}
+
+// A value as one word of bash.
+def quoted(value) {
+    def text = value.toString()
+    text ==~ /[\w.,:=\/%+@-]+/ ? text : "'" + text.replace("'", "'\\''") + "'"
+}
+
+// An option with a file that may be missing (`[]`).
+def file_option(name, path) {
+    path ? "${name} ${path}" : ''
+}
+
+// Digest of the code that a stage rests on: `core`, the stage's own folder, its command. Nextflow hashes a task's
+// script alone, so this goes into every task as an input.
+def code_digest(stage) {
+    def sources = "${projectDir}/bin/{${stage}.py,nnactive_nf/core/**,nnactive_nf/${stage}/**}"
+    files(sources, type: 'file')
+        .findAll { path -> !path.toString().contains('__pycache__') }
+        .collect { path -> "${path.toString() - projectDir.toString()}\n${path.text}" }
+        .sort().join('\n').md5()
+}
+
+// Digest of names, sizes and times of a folder's files: Nextflow takes a folder's own time only, which does not change
+// with its files.
+def folder_digest(folder) {
+    files("${folder}/**", type: 'file')
+        .collect { path -> "${path} ${path.size()} ${path.lastModified()}" }
+        .sort().join('\n').md5()
+}
+
+// JSON text, the same for the same content.
+def json(content) {
+    groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(content)) + '\n'
+}
+
+// Numerical libraries take this many threads, not as many as the machine has.
+def thread_limits(threads) {
+    "export OMP_NUM_THREADS=${threads} MKL_NUM_THREADS=${threads} OPENBLAS_NUM_THREADS=${threads}"
+}

@@ -1,0 +1,29 @@
+/*
+ * PHANTOM: the built-in data set, as an nnU-Net raw folder with its table of patients.
+ */
+include { options } from './functions.nf'
+
+process PHANTOM {
+    tag "${dataset}"
+    label 'cpu_low'
+
+    input:
+    tuple val(dataset), val(settings) // name; [seed, cases, variant]
+    val code
+
+    output:
+    tuple val(dataset), path('phantom'), path('phantom/groups.csv')
+
+    script:
+    """
+    # code ${code}
+    phantom.py ${options(settings)} --out phantom
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir -p phantom/imagesTr phantom/labelsTr
+    touch phantom/dataset.json phantom/groups.csv
+    """
+}

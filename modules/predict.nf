@@ -1,0 +1,31 @@
+/*
+ * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble.
+ */
+include { options ; thread_limits } from './functions.nf'
+
+process PREDICT {
+    tag "${node.id} shard ${shard}"
+    label 'gpu'
+    publishDir "${params.outdir}/uncertainty/${node.id}", mode: params.publish_mode, enabled: params.publish_uncertainty
+
+    input:
+    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device, threads]; prepared folder; folders of folds
+    tuple val(node), val(shard), val(settings), path(prepared), path(folds)
+    val code
+
+    output:
+    tuple val(node), path("uncertainty_${shard}.h5") // node, maps of the shard's cases
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(settings.threads)}
+    predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} --out uncertainty_${shard}.h5 ${folds}
+    """
+
+    stub:
+    """
+    # code ${code}
+    touch uncertainty_${shard}.h5
+    """
+}

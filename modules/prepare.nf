@@ -1,0 +1,33 @@
+/*
+ * PREPARE: checks a data set, splits it into pool and test set, resamples, plans and preprocesses it. Once per data set.
+ */
+include { file_option ; options ; thread_limits } from './functions.nf'
+
+process PREPARE {
+    tag "${dataset}"
+    label 'cpu'
+
+    input:
+    // name; [name, configuration, ..., workers]; raw folder; table of patients or []; digest of the raw folder's files
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), val(state)
+    val code
+
+    output:
+    // name, prepared folder, whole masks of the pool, whole masks of the test set
+    tuple val(dataset), path('prepared'), path("oracle_${dataset}.h5"), path("reference_${dataset}.h5")
+
+    script:
+    """
+    # code ${code}, data ${state}
+    ${thread_limits(1)}
+    prepare.py --input ${raw} ${options(settings)} ${file_option('--groups', groups)} \\
+        --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
+    """
+
+    stub:
+    """
+    # code ${code}, data ${state}
+    mkdir -p prepared
+    touch prepared/dataset.json prepared/cases.csv oracle_${dataset}.h5 reference_${dataset}.h5
+    """
+}

@@ -1,0 +1,36 @@
+/*
+ * QUERY: a strategy chooses the patches that are labelled next. It sees the oracle only if it is oracle-aware.
+ */
+include { file_option ; options ; thread_limits } from './functions.nf'
+
+process QUERY {
+    tag "${trajectory.id} cycle ${trajectory.cycle}"
+    label 'cpu'
+    publishDir "${params.outdir}/queries", mode: params.publish_mode, pattern: '*.csv', saveAs: { name -> "${trajectory.id}/query_${name[-7..-5]}.csv" }
+
+    input:
+    // trajectory; [node, strategy, ..., workers]; prepared folder; labels so far or []; uncertainty maps or [];
+    // oracle or []; the user's strategies or []
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file)
+    val code
+
+    output:
+    tuple val(trajectory), path("${settings.node}.csv"), emit: queries // trajectory, chosen patches
+    path "views/${settings.node}.h5", emit: views // images of the chosen patches for the report
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(1)}
+    query.py --prepared ${prepared} ${options(settings)} ${file_option('--labels', labels)} \\
+        ${file_option('--oracle', oracle)} ${file_option('--strategy-file', strategy_file)} \\
+        --out ${settings.node}.csv --views views/${settings.node}.h5 ${maps}
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir -p views
+    touch ${settings.node}.csv views/${settings.node}.h5
+    """
+}

@@ -1,0 +1,64 @@
+/*
+ * What each stage is told, as a map that becomes its command line options. A stage gets no more than it uses, so that
+ * another parameter's change does not run it again.
+ */
+
+// The kind of phantom stands behind a colon: phantom:two_channels.
+def phantom_settings(row) {
+    [seed: row.phantom_seed, cases: row.phantom_cases, variant: row.input.tokenize(':')[1]]
+}
+
+// `rows` are all rows of one data set, which is prepared once; its checks take the largest demands.
+def prepare_settings(rows) {
+    [
+        name: rows[0].dataset,
+        configuration: rows[0].configuration,
+        test_fraction: rows[0].test_fraction,
+        split_seed: rows[0].split_seed,
+        group_pattern: rows[0].group_pattern,
+        folds: rows*.folds.max(),
+        start_size: rows*.start_size.min(),
+        patch_size: rows[0].patch_size,
+        workers: rows[0].workers,
+    ]
+}
+
+def query_settings(row, trajectory, node) {
+    def start = trajectory.cycle == 0
+    [
+        node: node.id,
+        strategy: trajectory.strategy,
+        seed: trajectory.seed,
+        cycle: trajectory.cycle,
+        cycles: row.cycles,
+        size: start ? row.start_size : row.query_size,
+        patch_size: row.patch_size,
+        stride: row.stride,
+        patches_per_image: row.patches_per_image,
+        free_overlap: row.free_overlap,
+        start: start ?: null,
+        class_guarantee: start && row.start_guarantee ?: null,
+        view_patches: row.view_patches,
+        workers: row.workers,
+    ]
+}
+
+def annotate_settings(trajectory, node) {
+    [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy]
+}
+
+def train_settings(row, node) {
+    [node: node.id, seed: node.seed, cycle: node.cycle] +
+        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'device', 'threads', 'store'])
+}
+
+def predict_settings(row, node, maps) {
+    [node: node.id, dataset: node.dataset, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
+        row.subMap(['shards', 'device', 'threads'])
+}
+
+def evaluate_settings(row, node) {
+    node.subMap(['dataset', 'regime', 'seed', 'cycle', 'strategy']) +
+        [node: node.id, tile_step: row.test_tile_step] +
+        row.subMap(['mirroring', 'nsd_tolerance_mm', 'device', 'threads'])
+}
