@@ -36,8 +36,8 @@ VARIANTS = {
         channels=("MRI",),
         labels={"background": 0, "organ": 1, "tail": 2, "lesion": 3},
         label_of=(0, 0, 0, 1, 2, 3),
-        means=((0.0, 100.0, 142.0, 155.0, 190.0, 70.0),),
-        noise=(16.0,),
+        means=((0.0, 100.0, 138.0, 150.0, 205.0, 300.0),),
+        noise=(14.0,),
     ),
     # Values with gaps and a second channel: the lesion shows in the second, the organ in the first.
     "two_channels": Variant(

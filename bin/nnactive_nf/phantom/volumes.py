@@ -102,12 +102,12 @@ def _draw_tissue(anatomy: Patient, rng: np.random.Generator) -> npt.NDArray[np.i
 
     rotation, radii = anatomy.organ_rotation, anatomy.organ_radii_mm
     # The tail goes on from the organ's end along its longest axis (z of the organ).
-    tail_mm = anatomy.organ_mm + rotation.apply(radii * (0.95, 0.35, 0.35))
+    tail_mm = anatomy.organ_mm + rotation.apply(radii * (1.0, 0.4, 0.4))
     tissue = np.where(body, BODY, AIR)
     tissue[body & _ellipsoid(inner_mm, anatomy.muscle_mm, np.array([16.0, 4.5, 6.0]), Rotation.identity())] = MUSCLE
-    tissue[body & _ellipsoid(inner_mm, tail_mm, radii * (0.55, 0.45, 0.5), rotation)] = TAIL
+    tissue[body & _ellipsoid(inner_mm, tail_mm, radii * (0.6, 0.6, 0.6), rotation)] = TAIL
     tissue[body & _ellipsoid(inner_mm, anatomy.organ_mm, radii, rotation)] = ORGAN
-    lesion_radii = rng.uniform(3.5, 5.0) * rng.uniform(0.9, 1.1, 3)
+    lesion_radii = rng.uniform(4.0, 6.0) * rng.uniform(0.9, 1.1, 3)
     if anatomy.lesion_mm is not None:
         tissue[body & _ellipsoid(inner_mm, anatomy.lesion_mm, lesion_radii, Rotation.identity())] = LESION
     return tissue
