@@ -24,9 +24,9 @@ def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
         for strategy in study.design.strategies:
             own = {t.seed for t in members if t.strategy == strategy.name}
             if own and len(own) < len(seeds):
-                number = f"{len(own)} of {len(seeds)} seeds"
+                have = f"{len(own)} of {len(seeds)} seeds"
                 more = "it is compared on these alone" if len(own) > 1 else "it can't be tested against the others"
-                study.note("seeds", f"{where}: {strategy.label} has {number}; {more}.", setting)
+                study.note("seeds", f"{where}: {strategy.label} has {have}; {more}.", setting)
         if all(len(t.nodes) < 2 for t in members):
             text = "one cycle only: no area under the budget curve, and the strategies have not chosen anything yet."
             study.note("cycles", f"{where}: {text}", setting)

@@ -220,7 +220,7 @@ def border_voxels(mask_zyx: npt.NDArray[Any], foreground_values: Sequence[int]) 
 
 
 def _read_queries(study: Study, folder: Path) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.csv")):
         place = path.relative_to(folder)
         number = re.search(r"c(\d+)$", path.stem)
@@ -242,7 +242,7 @@ def _read_queries(study: Study, folder: Path) -> None:
 
 
 def _read_pool(study: Study, folder: Path) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.h5")):
         labels = read_labels(path, kind="oracle")
         counts = {labels.classes.names[index]: [0, 0] for index in labels.classes.foreground}
@@ -263,7 +263,7 @@ def _read_pool(study: Study, folder: Path) -> None:
 
 
 def _read_full_reference(study: Study, folder: Path) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
@@ -277,7 +277,7 @@ def _read_full_reference(study: Study, folder: Path) -> None:
 
 
 def _read_training(study: Study, folder: Path) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
@@ -306,7 +306,7 @@ def _count(value: Any) -> int:
 
 def _find_gaps(study: Study, with_labels: bool) -> None:
     scored = set(study.values())
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trajectory in study.design.trajectories:
         last = study.patches[trajectory.id]["cycle"].max() if trajectory.id in study.patches else -1
         for cycle, node in enumerate(trajectory.nodes):

@@ -19,7 +19,7 @@ def metrics_table(study: Study) -> pd.DataFrame:
     """One row per trajectory, cycle and class (`mean` included) with its measures and what was labelled by then."""
     spent = cost_table(study).set_index(["trajectory", "cycle"])
     by_node = {str(node): rows for node, rows in study.scores.groupby("node", sort=False)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trajectory in study.design.trajectories:
         for cycle, node in enumerate(trajectory.nodes):
             if node not in by_node:
@@ -52,7 +52,7 @@ def cost_table(study: Study) -> pd.DataFrame:
     """What was annotated by each cycle of each trajectory, summed from the start on."""
     totals = pool_totals(study)
     asked = study.asked.set_index(["trajectory", "cycle"])["patches"].to_dict()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trajectory in study.design.trajectories:
         patches = study.patches.get(trajectory.id)
         pool = totals.get((trajectory.dataset, MEAN))
@@ -80,7 +80,7 @@ def cost_table(study: Study) -> pd.DataFrame:
 def class_counts_table(study: Study) -> pd.DataFrame:
     """Per trajectory, cycle and class: labelled voxels, patches and cases that hold the class, share of the pool's."""
     totals = pool_totals(study)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trajectory in study.design.trajectories:
         patches = study.patches.get(trajectory.id)
         if patches is None:
@@ -121,7 +121,7 @@ def calibration_table(study: Study) -> pd.DataFrame:
 
 def trajectories_table(study: Study) -> pd.DataFrame:
     """AUBC, first and final Dice of each trajectory and class; empty where a cycle is missing."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for setting in study.design.settings:
         for name in study.class_names(setting[0]):
             values = study.values(name=name)
@@ -146,7 +146,7 @@ def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
 
     `seeds` counts the complete trajectories, which the numbers rest on, `seeds_planned` the planned ones.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     groups = dict(iter(trajectories.groupby(["dataset", "regime", "strategy", "class"])))
     for dataset, regime in study.design.settings:
         for strategy in study.design.strategies:
@@ -179,7 +179,7 @@ def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
 
 def noise_table(study: Study) -> pd.DataFrame:
     """The noise floor: the spread between seeds of the start's nodes, which all strategies share."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for dataset, regime in study.design.settings:
         for name in study.class_names(dataset):
             values = study.values(name=name)

@@ -1,0 +1,1 @@
+"""REPORT: from tables and query pictures to one HTML file and figures."""

@@ -1,0 +1,63 @@
+"""The tables that ANALYSE wrote, read back with the types that they had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnactive_nf.core.design import MEAN, Design
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import read_json
+
+NAMES = [
+    "metrics", "queries", "trajectories", "summary", "versus_random", "tests", "ppm", "ranks", "efficiency", "cost",
+    "class_counts", "calibration", "calibration_bins", "noise", "full_reference", "runtimes", "missing", "notes",
+]  # fmt: skip
+
+TEXT = [
+    "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
+    "measure", "baseline", "verdict", "a", "b", "better", "better_holm", "correction", "winner", "loser", "reason",
+    "device", "what", "topic", "text",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The plan, the tables by name, and the settings of the statistics."""
+
+    design: Design
+    frames: dict[str, pd.DataFrame]
+    statistics: dict[str, Any]
+
+    @classmethod
+    def read(cls, design: Design, folder: Path) -> Tables:
+        """Read a folder of tables; `UserError` where one is missing."""
+        frames = {}
+        for name in NAMES:
+            path = folder / f"{name}.csv"
+            try:
+                frames[name] = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
+            except FileNotFoundError:
+                raise UserError(f"{path}: no such file; is {folder} a folder of tables?") from None
+            except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+                raise UserError(f"{path}: not a table ({error})") from None
+        return cls(design, frames, read_json(folder / "statistics.json"))
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        return self.frames[name]
+
+    def of(self, name: str, setting: tuple[str, str], class_name: str | None = MEAN) -> pd.DataFrame:
+        """Rows of a table that belong to a (data set, regime), and to a class where the table has classes."""
+        frame = self.frames[name]
+        chosen = (frame["dataset"] == setting[0]) & (frame["regime"] == setting[1])
+        if class_name is not None and "class" in frame:
+            chosen &= frame["class"] == class_name
+        return frame[chosen]
+
+    def classes(self, dataset: str) -> list[str]:
+        """`mean` and the foreground classes of a data set, as far as there are results."""
+        found = self.frames["metrics"].loc[self.frames["metrics"]["dataset"] == dataset, "class"]
+        return list(dict.fromkeys([MEAN, *found]))
