@@ -158,19 +158,29 @@ def query(
         options=choice.options, declared=choice.maps, maps=maps, labels_file=labels_file, patches=patches,
         oracle_file=oracle_file if needs_oracle else None, workers=settings.workers,
     )  # fmt: skip
-    picks = guaranteed(pool, settings.size) if settings.class_guarantee else []
+    return choose(pool, choice, settings.size, settings.class_guarantee), pool, choice
+
+
+def choose(pool: Pool, choice: Choice, size: int, class_guarantee: bool = False) -> list[Candidate]:
+    """The patches that a strategy chooses in a pool, best first; with the class guarantee, those of the classes first.
+
+    Raises:
+        UserError: there are not `size` candidates, or a user's strategy chose what may not be chosen.
+    """
+    picks = guaranteed(pool, size) if class_guarantee else []
     asked = pool.with_picked(picks)
     if not choice.oracle_aware:  # the guarantee has seen the ground truth, the strategy must not
         asked = replace(asked, oracle_file=None)
-    picks = [*picks, *choice.strategy.query(asked, settings.size - len(picks))]
-    _check(picks, pool, settings)
-    return picks, pool, choice
+    if len(picks) < size:
+        picks = [*picks, *choice.strategy.query(asked, size - len(picks))]
+    _check(picks, pool, size)
+    return picks
 
 
-def _check(picks: Sequence[Candidate], pool: Pool, settings: Settings) -> None:
+def _check(picks: Sequence[Candidate], pool: Pool, size: int) -> None:
     """What holds for every query, whatever strategy made it."""
-    if len(picks) != settings.size:
-        raise UserError(f"strategy '{pool.strategy}' chose {len(picks)} patches, {settings.size} were asked for")
+    if len(picks) != size:
+        raise UserError(f"strategy '{pool.strategy}' chose {len(picks)} patches, {size} were asked for")
     seen: dict[str, list[Any]] = {}
     for pick in picks:
         if pick.case not in pool.cases:

@@ -1,0 +1,140 @@
+"""Small random query problems for tests: as a brute-force problem, and as the pool that the code sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import brute
+import numpy as np
+import pandas as pd
+import tiny
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.labels import Labels, write_labels
+from nnactive_nf.query.pool import Candidate, Pool
+from nnactive_nf.query.run import Choice, choice_of
+
+VALUES = ("random", "ties", "zeros", "flat")
+
+
+@dataclass
+class MemoryDataset:
+    """What strategies read of a prepared data set, without files."""
+
+    cases: dict[str, brute.Case]
+    classes: Classes
+    name: str = "memory"
+
+    @property
+    def pool(self) -> list[str]:
+        return sorted(self.cases)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        return {name: case.shape for name, case in self.cases.items()}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        return {name: name for name in self.cases}
+
+    def empty_mask(self, case: str) -> np.ndarray:
+        free = self.cases[case].free
+        return np.zeros(self.cases[case].shape, dtype=bool) if free is None else free
+
+    def image(self, case: str, channels: list[int] | None = None) -> np.ndarray:
+        image = self.cases[case].image
+        return image if channels is None else image[channels]
+
+
+@dataclass
+class MemoryMaps:
+    """Uncertainty maps without files."""
+
+    cases: dict[str, brute.Case]
+
+    def read(self, case: str, name: str, lead: tuple = ()) -> np.ndarray:
+        return self.cases[case].maps[name][lead]
+
+    def feature_grid(self, case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (0, 0, 0), (4, 4, 4)
+
+
+def problem(seed: int, values: str, strategy: str, images: int = 3, longest: int = 7, **changes: Any) -> brute.Problem:
+    """A random problem: shapes, patch, stride, labelled boxes, free voxels, maps.
+
+    `values` says what maps look like: `random`, `ties` (few values), `zeros` (mostly 0), `flat` (one value per map).
+    """
+    rng = np.random.default_rng(seed)
+    patch = tuple(int(n) for n in rng.integers(1, 5, size=3))
+    made = brute.Problem(
+        cases={}, patch=patch, stride=tuple(int(n) for n in rng.integers(1, 4, size=3)),
+        per_image=int(rng.integers(1, 6)), free_overlap=float(rng.choice([0.0, 0.25, 0.4, 1.0])), seed=seed,
+        cycle=int(rng.integers(1, 4)), cycles=5, strategy=strategy, size=int(rng.integers(1, 9)),
+    )  # fmt: skip
+    made = replace(made, **changes)
+    for name in sorted(rng.choice(["a", "b", "B1", "case_10", "case_9"], size=images, replace=False).tolist()):
+        shape = tuple(int(n) for n in rng.integers(1, longest + 1, size=3))
+        case = brute.Case(shape, maps=_maps(rng, shape, len(made.names), values))
+        size = made.patch_in(case)
+        for _ in range(int(rng.integers(0, 3))):
+            start = tuple(int(rng.integers(0, n - p + 1)) for n, p in zip(shape, size, strict=True))
+            if not any(brute.overlap(start, size, *box) for box in case.boxes):
+                case.boxes.append((start, size))
+        if rng.random() < 0.4:
+            case.free = np.zeros(shape, dtype=bool)
+            case.free[: shape[0] // 2, :, : shape[2] // 2 + 1] = True
+        case.truth = rng.choice(made.values, size=shape, p=_chances(len(made.values))).astype(np.uint8)
+        case.image = rng.normal(size=(2, *shape)).astype(np.float32)
+        made.cases[name] = case
+    return made
+
+
+def _chances(classes: int) -> list[float]:
+    return [0.8, *[0.2 / (classes - 1)] * (classes - 1)]
+
+
+def _maps(rng: np.random.Generator, shape: tuple[int, ...], classes: int, values: str) -> dict[str, np.ndarray]:
+    maps = tiny.maps_of(rng, 2, classes, shape)
+    if values == "random":
+        return maps
+    for name, old in maps.items():
+        if values == "ties":
+            new = rng.choice([0.1, 0.3, 0.7], size=old.shape)
+        elif values == "zeros":
+            new = np.where(rng.random(old.shape) < 0.1, rng.random(old.shape), 0.0)
+        else:
+            new = np.full(old.shape, 0.1)
+        if name != "fold_features":
+            maps[name] = new.astype(old.dtype)
+    return maps
+
+
+def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **changes: Any) -> tuple[Pool, Choice]:
+    """The same problem as a pool; `folder` takes the file of complete masks that oracle-aware strategies read."""
+    choice = choice_of(text)
+    rows = [(name, *start, *size) for name, case in made.cases.items() for start, size in case.boxes]
+    classes = Classes(made.names, made.values)
+    oracle = None
+    if folder is not None:
+        oracle = folder / "oracle.h5"
+        masks = {name: case.truth.astype(classes.dtype) for name, case in made.cases.items()}
+        write_labels(oracle, Labels("memory", "oracle", -1, classes, masks), kind="oracle")
+    pool = Pool(
+        dataset=MemoryDataset(made.cases, classes), patch_zyx=made.patch, stride_zyx=made.stride,
+        per_image=made.per_image, free_overlap=made.free_overlap, seed=made.seed, cycle=made.cycle,
+        cycles=made.cycles, strategy=choice.name, options=choice.options, declared=choice.maps,
+        maps=MemoryMaps(made.cases), patches=pd.DataFrame(rows, columns=["case", "z", "y", "x", "dz", "dy", "dx"]),
+        oracle_file=oracle, log=lambda _: None,
+    )  # fmt: skip
+    return replace(pool, **changes), choice
+
+
+def plain(picks: list[Candidate]) -> list[tuple[str, tuple[int, int, int], str]]:
+    """Case, start and component of each pick."""
+    return [(pick.case, pick.box.start_zyx, pick.component) for pick in picks]
+
+
+Twin = Callable[[brute.Problem], list[brute.Pick]]
