@@ -1,8 +1,8 @@
 """The prepared data set: what PREPARE wrote and every later stage reads.
 
-Two grids are in use. The *image grid* is the whole image resampled to the planned spacing, axes (z, y, x) as SimpleITK
-hands them to numpy: patches, label masks and uncertainty maps live there. The *network grid* is what nnU-Net trains on:
-the same voxels with axes in the plan's order (`transpose_forward`), cropped to the box of non-zero voxels.
+Two grids are in use. The *image grid* is the image cropped to its box of non-zero voxels and resampled to the planned
+spacing, axes (z, y, x) as SimpleITK hands them to numpy: patches, label masks and uncertainty maps live there. The
+*network grid* holds the same voxels with the axes in the plan's order (`transpose_forward`): nnU-Net trains on it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import pandas as pd
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import open_hdf5, read_json
-from nnactive_nf.core.geometry import Box, Shape, as_shape
+from nnactive_nf.core.geometry import Shape, as_shape
 
 VERSION = 1
 FORMAT = "nnactive-nf/dataset"
 
 # Columns of cases.csv. Shapes and spacings are (z, y, x), in voxels and mm; `original_*` is the file's own grid.
+# PREPARE adds `crop_z, crop_y, crop_x`: the voxel of the file's grid at which the crop box starts.
 CASE_COLUMNS = [
     "case", "group", "split",
     "z", "y", "x", "spacing_z", "spacing_y", "spacing_x",
@@ -118,12 +119,9 @@ class Dataset:
         return np.asarray(blosc2.open(urlpath=str(self.network_file(case)), mode="r")[:], dtype=np.float32)
 
     def image(self, case: str, channels: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
-        """Normalised image `[channels, z, y, x]` on the image grid; outside the crop, each channel's minimum."""
+        """Normalised image `[channels, z, y, x]` on the image grid."""
         data = self.network_image(case)
-        if channels is not None:
-            data = data[list(channels)]
-        fill = data.reshape(len(data), -1).min(axis=1)
-        return self.to_image_grid(case, data, fill)
+        return self.to_image_grid(data if channels is None else data[list(channels)])
 
     def empty_mask(self, case: str) -> npt.NDArray[np.bool_]:
         """Voxels `[z, y, x]` of the image grid that are zero in all channels (nothing was imaged there)."""
@@ -132,32 +130,15 @@ class Dataset:
             assert isinstance(values, h5py.Dataset)
             return values[()].astype(bool)  # type: ignore[no-any-return]
 
-    def crop(self, case: str) -> tuple[tuple[int, ...], Box]:
-        """Axis order of the network grid and the crop box in that order."""
-        properties = self.properties(case)
-        bounds = properties["bbox_used_for_cropping"]
-        box = Box(as_shape(b[0] for b in bounds), as_shape(b[1] - b[0] for b in bounds))
-        return tuple(self.plans["transpose_forward"]), box
-
-    def to_network_grid(self, case: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def to_network_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring `[..., z, y, x]` from the image grid to the network grid."""
-        order, box = self.crop(case)
-        lead = values.ndim - 3
-        moved = values.transpose(*range(lead), *(lead + axis for axis in order))
-        return np.ascontiguousarray(moved[(..., *box.slices)])
+        return _reorder(values, self.plans["transpose_forward"])
 
-    def to_image_grid(self, case: str, values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
-        """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`.
+    def to_image_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`."""
+        return _reorder(values, self.plans["transpose_backward"])
 
-        `fill` is the value outside the crop: a number, or one per leading channel.
-        """
-        order, box = self.crop(case)
-        lead = values.shape[:-3]
-        shape = tuple(self.shapes[case][axis] for axis in order)
-        if values.shape[-3:] != box.size_zyx:
-            raise ValueError(f"{case}: {values.shape[-3:]} is not the crop's shape {box.size_zyx}")
-        whole = np.empty((*lead, *shape), dtype=values.dtype)
-        whole[...] = np.reshape(fill, (*np.shape(fill), 1, 1, 1)) if np.ndim(fill) else fill
-        whole[(..., *box.slices)] = values
-        back = np.argsort(order)
-        return np.ascontiguousarray(whole.transpose(*range(len(lead)), *(len(lead) + int(axis) for axis in back)))
+
+def _reorder(values: npt.NDArray[Any], order: Sequence[int]) -> npt.NDArray[Any]:
+    lead = values.ndim - 3
+    return np.ascontiguousarray(values.transpose(*range(lead), *(lead + axis for axis in order)))

@@ -1,0 +1,48 @@
+#!/usr/bin/env python
+"""EVALUATE: the ensemble of a node on the test set."""
+
+from pathlib import Path
+
+import click
+
+from nnactive_nf.core.errors import reports_user_errors
+
+
+@click.command()
+@click.option("--prepared", required=True, type=click.Path(path_type=Path), help="PREPARE's folder.")
+@click.option("--reference", required=True, type=click.Path(path_type=Path), help="PREPARE's masks of the test set.")
+@click.option("--node", required=True, help="Id of the node.")
+@click.option("--dataset", required=True)
+@click.option("--regime", required=True)
+@click.option("--seed", required=True, type=int)
+@click.option("--cycle", required=True, type=click.IntRange(0))
+@click.option("--strategy", default="", help="Empty for the node that all strategies share.")
+@click.option("--tile-step", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True))
+@click.option("--mirroring/--no-mirroring", default=True, show_default=True)
+@click.option("--nsd-tolerance-mm", default=2.0, show_default=True, type=click.FloatRange(0))
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to make.")
+@click.argument("folds", nargs=-1, required=True, type=click.Path(path_type=Path))
+@reports_user_errors
+def main(
+    folds: tuple[Path, ...],
+    node: str,
+    dataset: str,
+    regime: str,
+    seed: int,
+    cycle: int,
+    strategy: str,
+    **options: object,
+) -> None:
+    """Measure the ensemble in the folders FOLDS (in the order of the folds) on the test set."""
+    from nnactive_nf.evaluate.run import evaluate
+
+    ids = {
+        "node": node, "dataset": dataset, "regime": regime, "seed": seed, "cycle": cycle, "strategy": strategy or None,
+    }  # fmt: skip
+    evaluate(checkpoints=[fold / "checkpoint.pth" for fold in folds], ids=ids, **options)
+
+
+if __name__ == "__main__":
+    main()

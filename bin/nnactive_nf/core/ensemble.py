@@ -1,0 +1,161 @@
+"""The fold ensemble of a node: probabilities and features of an image, fold by fold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.nnunet import build_network, load_fold
+
+# Windows that the network sees at once. On one CPU thread torch convolves single images five times slower than batches.
+WINDOWS_AT_ONCE = 4
+
+
+class BatchedPredictor(nnUNetPredictor):
+    """nnU-Net's sliding window, several windows at a time, summed in float32."""
+
+    @torch.inference_mode()
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: Sequence[tuple[slice | int, ...]], do_on_device: bool = True
+    ) -> torch.Tensor:
+        home = self.device if do_on_device else torch.device("cpu")
+        data = data.to(home)
+        logits = torch.zeros((self.label_manager.num_segmentation_heads, *data.shape[1:]), device=home)
+        weight = torch.zeros(data.shape[1:], device=home)
+        gaussian = compute_gaussian(
+            tuple(self.configuration_manager.patch_size), sigma_scale=1 / 8, value_scaling_factor=10,
+            dtype=torch.float32, device=home,
+        )  # fmt: skip
+        for start in range(0, len(slicers), WINDOWS_AT_ONCE):
+            batch = slicers[start : start + WINDOWS_AT_ONCE]
+            windows = torch.stack([data[window] for window in batch]).to(self.device)
+            if len(batch) == 1 and self.device.type == "cpu":
+                windows = windows.expand(2, *windows.shape[1:]).contiguous()  # see WINDOWS_AT_ONCE
+            found = self._internal_maybe_mirror_and_predict(windows).float().to(home)
+            for window, values in zip(batch, found[: len(batch)], strict=True):
+                logits[window] += values * gaussian
+                weight[window[1:]] += gaussian
+        return logits.div_(weight)
+
+
+class Ensemble:
+    """The trained folds of one node.
+
+    Args:
+        checkpoints: one file per fold, in the order of the folds.
+        device: where to predict.
+        tile_step: step of the sliding window as a share of the network's patch.
+        mirroring: average over mirrored copies of each window.
+
+    Raises:
+        UserError: no fold is given, a checkpoint is damaged, or folds were trained with different plans.
+    """
+
+    def __init__(self, checkpoints: Sequence[Path], device: torch.device, tile_step: float, mirroring: bool) -> None:
+        if not checkpoints:
+            raise UserError("no checkpoint is given; an ensemble needs at least one fold")
+        folds = [load_fold(path) for path in checkpoints]
+        first = folds[0]
+        for path, fold in zip(checkpoints, folds, strict=True):
+            if (fold.plans, fold.configuration, fold.nnunet_json) != (
+                first.plans, first.configuration, first.nnunet_json
+            ):  # fmt: skip
+                raise UserError(f"{path}: was trained with other plans or classes than {checkpoints[0]}")
+        self.device = device
+        self.plans = PlansManager(first.plans)
+        self.configuration = self.plans.get_configuration(first.configuration)
+        self.digests = [fold.digest for fold in folds]
+        self._weights = [fold.weights for fold in folds]
+        labels = self.plans.get_label_manager(first.nnunet_json)
+        self.classes = int(labels.num_segmentation_heads)
+        self._network: Any = build_network(
+            self.configuration, len(first.nnunet_json["channel_names"]), self.classes, False
+        )
+        self._predictor = BatchedPredictor(
+            tile_step_size=tile_step, use_gaussian=True, use_mirroring=mirroring,
+            perform_everything_on_device=device.type == "cuda", device=device, verbose=False, allow_tqdm=False,
+        )  # fmt: skip
+        self._predictor.manual_initialization(
+            self._network, self.plans, self.configuration, None, first.nnunet_json, "", first.mirror_axes
+        )
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def fold_probabilities(self, image: npt.NDArray[np.float32]) -> Iterator[torch.Tensor]:
+        """Softmax probabilities `[classes, ...]` (float32, on the device or the CPU) of one fold after the other.
+
+        Args:
+            image: preprocessed image `[channels, ...]` on the network grid.
+        """
+        data = torch.from_numpy(image)
+        for weights in self._weights:
+            self._network.load_state_dict(weights)
+            logits = self._predictor.predict_sliding_window_return_logits(data)
+            yield torch.softmax(logits, dim=0)
+
+    @property
+    def feature_cell(self) -> tuple[int, ...]:
+        """Voxels of the network grid, per axis, that one cell of the features covers."""
+        cell = np.prod(self._network.encoder.strides[:-1], axis=0).astype(int).tolist()
+        return (1, *cell) if len(cell) == 2 else tuple(cell)
+
+    @torch.inference_mode()
+    def fold_features(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Features of the last but one encoder stage, folds side by side.
+
+        Windows overlap by half and start at multiples of the cell, so that cells of neighbouring windows fall together;
+        where windows overlap their features are averaged.
+
+        Args:
+            image: preprocessed image `[channels, ...]` on the network grid.
+
+        Returns:
+            float32 `[folds x features, cells along each axis]`; cell 0 begins at voxel 0.
+        """
+        return np.concatenate([self._features(weights, image) for weights in self._weights])
+
+    def _features(self, weights: dict[str, torch.Tensor], image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self._network.load_state_dict(weights)
+        self._network.to(self.device).eval()
+        cell = self.feature_cell
+        window = [int(n) for n in self.configuration.patch_size]
+        flat = len(window) == 2  # a 2D network looks at slices
+        window = [1, *window] if flat else window
+        shape = image.shape[1:]
+        padded_shape = [max(w, -(-n // c) * c) for w, n, c in zip(window, shape, cell, strict=True)]
+        padding = [(0, 0), *((0, p - n) for p, n in zip(padded_shape, shape, strict=True))]
+        data = torch.from_numpy(np.pad(image, padding))
+        steps = compute_steps_for_sliding_window(tuple(padded_shape), tuple(window), 0.5)
+        starts = [sorted({start // c * c for start in axis}) for axis, c in zip(steps, cell, strict=True)]
+        if flat:
+            starts[0] = list(range(padded_shape[0]))
+        total: torch.Tensor | None = None
+        count = torch.zeros([n // c for n, c in zip(padded_shape, cell, strict=True)])
+        for corner in itertools.product(*starts):
+            box = tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True))
+            x = data[(slice(None), *box)].to(self.device)
+            x = (x[:, 0] if flat else x).expand(2, *(x[:, 0] if flat else x).shape).contiguous()  # see WINDOWS_AT_ONCE
+            for stage in self._network.encoder.stages[:-1]:
+                x = stage(x)
+            found = x[0].float().cpu()
+            if flat:
+                found = found[:, None]
+            if total is None:
+                total = torch.zeros((len(found), *count.shape))
+            cells = tuple(slice(a // c, a // c + n) for a, c, n in zip(corner, cell, found.shape[1:], strict=True))
+            total[(slice(None), *cells)] += found
+            count[cells] += 1
+        assert total is not None
+        inside = tuple(slice(0, -(-n // c)) for n, c in zip(shape, cell, strict=True))
+        return (total / count)[(slice(None), *inside)].numpy()

@@ -1,0 +1,135 @@
+"""What several stages need of nnU-Net: its folders, the device, networks from plans, and the fold checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import whole_file
+
+CHECKPOINT_FORMAT = "nnactive-nf/checkpoint"
+CHECKPOINT_VERSION = 1
+_FOLDERS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+
+
+@contextlib.contextmanager
+def nnunet_folders() -> Iterator[Path]:
+    """Give nnU-Net folders of its own; it finds them by environment variables. They are gone when the block ends."""
+    before = {name: os.environ.get(name) for name in _FOLDERS}
+    with tempfile.TemporaryDirectory(prefix="nnunet-") as folder:
+        os.environ |= {name: str(Path(folder) / part) for name, part in _FOLDERS.items()}
+        try:
+            yield Path(folder)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def resolve_device(device: str, threads: int) -> torch.device:
+    """The device for `auto`, `cuda` or `cpu`; sets the number of CPU threads, on which results depend to the bit.
+
+    Raises:
+        UserError: a GPU is asked for and none is seen.
+    """
+    torch.set_num_threads(threads)
+    seen = torch.cuda.is_available()
+    if device == "cuda" and not seen:
+        raise UserError("device cuda: torch sees no GPU here; use --device auto or cpu, or check the driver")
+    return torch.device("cuda" if seen and device != "cpu" else "cpu")
+
+
+def build_network(
+    configuration: ConfigurationManager, channels: int, heads: int, deep_supervision: bool
+) -> torch.nn.Module:
+    """The planned network with fresh weights."""
+    network: torch.nn.Module = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        channels,
+        heads,
+        allow_init=True,
+        deep_supervision=deep_supervision,
+    )
+    return network
+
+
+@dataclass(frozen=True)
+class FoldCheckpoint:
+    """A finished fold: weights and all that is needed to predict with them.
+
+    Attributes:
+        weights: the network's state.
+        plans: nnU-Net's plans as trained (patch size and width may differ from the data set's plans).
+        configuration: name of the configuration in the plans.
+        nnunet_json: nnU-Net's `dataset.json`.
+        mirror_axes: spatial axes along which the training mirrored.
+        digest: digest of what the training rests on; names the checkpoint in uncertainty files.
+    """
+
+    weights: dict[str, torch.Tensor]
+    plans: dict[str, Any]
+    configuration: str
+    nnunet_json: dict[str, Any]
+    mirror_axes: tuple[int, ...]
+    digest: str
+
+
+def save_fold(path: Path, checkpoint: FoldCheckpoint) -> None:
+    """Write a fold's checkpoint, whole or not at all."""
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "version": CHECKPOINT_VERSION,
+        "weights": {name: value.cpu() for name, value in checkpoint.weights.items()},
+        "plans": json.dumps(checkpoint.plans),
+        "configuration": checkpoint.configuration,
+        "nnunet_json": json.dumps(checkpoint.nnunet_json),
+        "mirror_axes": list(checkpoint.mirror_axes),
+        "digest": checkpoint.digest,
+    }
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_fold(path: Path) -> FoldCheckpoint:
+    """Read a fold's checkpoint to the CPU; `UserError` where it is missing, truncated or foreign."""
+    content = load_torch(path)
+    if content.get("format") != CHECKPOINT_FORMAT or content.get("version") != CHECKPOINT_VERSION:
+        raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} {CHECKPOINT_VERSION}")
+    return FoldCheckpoint(
+        weights=content["weights"],
+        plans=json.loads(content["plans"]),
+        configuration=content["configuration"],
+        nnunet_json=json.loads(content["nnunet_json"]),
+        mirror_axes=tuple(content["mirror_axes"]),
+        digest=content["digest"],
+    )
+
+
+def load_torch(path: Path) -> dict[str, Any]:
+    """Read a dictionary of tensors and plain values; nothing that a file brings along is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # torch raises many kinds for files that are damaged
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__})"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint")
+    return content

@@ -1,0 +1,32 @@
+"""Click option types that several commands share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nnactive_nf.core.geometry import Shape, as_shape
+
+
+class Zyx(click.ParamType):
+    """Three whole numbers `z,y,x`, or one that stands for all three."""
+
+    name = "z,y,x"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
+        """Text to a tuple of three positive ints."""
+        if isinstance(value, tuple):
+            return as_shape(value)
+        try:
+            numbers = [int(part) for part in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 1:
+            numbers *= 3
+        if len(numbers) != 3 or min(numbers) < 1:
+            self.fail(f"'{value}' is not three whole numbers z,y,x above 0", param, ctx)
+        return as_shape(numbers)
+
+
+ZYX = Zyx()

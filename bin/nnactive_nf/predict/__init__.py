@@ -1,0 +1,1 @@
+"""PREDICT: where the ensemble of a node is unsure, as maps over the images of one shard of the pool."""

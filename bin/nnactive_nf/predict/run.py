@@ -1,0 +1,113 @@
+"""The stage as a whole: the ensemble looks at every image of a shard, and what was asked for is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.ensemble import Ensemble
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.nnunet import resolve_device
+from nnactive_nf.core.uncertainty import MAPS, create_uncertainty, write_case
+from nnactive_nf.predict.entropy import EnsembleAccumulator, predictive_entropy
+
+
+def predict(
+    prepared: Path,
+    checkpoints: Sequence[Path],
+    maps: Sequence[str],
+    node: str,
+    cycle: int,
+    shard: int,
+    shards: int,
+    tile_step: float,
+    device: str,
+    threads: int,
+    out: Path,
+) -> None:
+    """Write the uncertainty maps of one shard of the pool.
+
+    Args:
+        prepared: PREPARE's folder.
+        checkpoints: one checkpoint file per fold, in the order of the folds.
+        maps: names of `nnactive_nf.core.uncertainty.MAPS` to write.
+        node: id of the node.
+        cycle: its cycle.
+        shard: number of this shard, from 0; it takes every `shards`-th case of the sorted pool.
+        shards: how many there are.
+        tile_step: step of the sliding window as a share of the network's patch.
+        device: `auto`, `cuda` or `cpu`.
+        threads: CPU threads.
+        out: file to make.
+
+    Raises:
+        UserError: a checkpoint is damaged, a map has no such name, or no such shard.
+    """
+    unknown = [name for name in maps if name not in MAPS]
+    if unknown:
+        raise UserError(f"maps: {unknown} are not known; known are {list(MAPS)}")
+    if not 0 <= shard < shards:
+        raise UserError(f"shard {shard}: there are {shards}, numbered from 0")
+    dataset = Dataset.open(prepared)
+    ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring=False)
+    if ensemble.classes != len(dataset.classes):
+        raise UserError(
+            f"{checkpoints[0]}: was trained on {ensemble.classes} classes, {prepared} has {len(dataset.classes)}"
+        )
+    cases = dataset.pool[shard::shards]
+    print(
+        f"{node}: {len(ensemble)} folds, {len(cases)} of {len(dataset.pool)} cases, maps {', '.join(maps)}", flush=True
+    )
+    with create_uncertainty(
+        out, dataset=dataset.name, node=node, cycle=cycle, folds=len(ensemble), classes=ensemble.classes, maps=maps,
+        checkpoints=ensemble.digests,
+    ) as file:  # fmt: skip
+        for number, case in enumerate(cases, start=1):
+            write_case(file, case, case_maps(ensemble, dataset, case, maps))
+            if "fold_features" in maps:
+                _write_features(file["cases"][case], ensemble, dataset, case)
+            if number % 25 == 0 or number == len(cases):
+                print(f"{number} of {len(cases)} cases", flush=True)
+
+
+def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The asked-for maps of one case on the image grid (without `fold_features`, which have a grid of their own)."""
+    image = dataset.network_image(case)
+    accumulator = EnsembleAccumulator()
+    kept: list[npt.NDArray[np.float16]] = []
+
+    def folds() -> Iterator[torch.Tensor]:
+        for probability in ensemble.fold_probabilities(image):
+            if "fold_probability" in maps:
+                kept.append(probability.cpu().numpy().astype(np.float16))
+            yield probability
+
+    for probability in folds():
+        accumulator.add(probability)
+        del probability  # the next fold's must not stand beside this one's
+    found: dict[str, npt.NDArray[Any]] = {}
+    if "expected_entropy" in maps:
+        found["expected_entropy"] = accumulator.expected_entropy().cpu().numpy()
+    mean = accumulator.mean_probability()
+    if "predictive_entropy" in maps:
+        found["predictive_entropy"] = predictive_entropy(mean).cpu().numpy()
+    if "prediction" in maps:
+        found["prediction"] = mean.argmax(0).to(torch.uint8).cpu().numpy()
+    if "mean_probability" in maps:
+        found["mean_probability"] = mean.cpu().numpy().astype(np.float16)
+    if kept:
+        found["fold_probability"] = np.stack(kept)
+    return {name: dataset.to_image_grid(values) for name, values in found.items()}
+
+
+def _write_features(group: Any, ensemble: Ensemble, dataset: Dataset, case: str) -> None:
+    features = dataset.to_image_grid(ensemble.fold_features(dataset.network_image(case)))
+    stored = group.create_dataset("fold_features", data=features, compression="gzip", compression_opts=1, shuffle=True)
+    stored.attrs["start_zyx"] = [0, 0, 0]
+    stored.attrs["cell_zyx"] = [ensemble.feature_cell[axis] for axis in dataset.plans["transpose_backward"]]

@@ -1,0 +1,96 @@
+"""Preprocessing of one case by nnU-Net: crop, normalise, resample; once, for all cycles."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnactive_nf.core.files import whole_file
+from nnactive_nf.prepare.raw import RawCase, RawDataset
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """What preprocessing leaves behind beside the image file.
+
+    Attributes:
+        name: the case.
+        mask_zyx: label values on the image grid.
+        empty_zyx: voxels of the image grid outside the filled mask of non-zero voxels.
+        original_mask_zyx: label values on the file's own grid.
+        shape_zyx: shape of the image grid.
+        spacing_mm: its voxel size (z, y, x).
+        digest: SHA-256 of the preprocessed image.
+    """
+
+    name: str
+    mask_zyx: npt.NDArray[np.unsignedinteger]
+    empty_zyx: npt.NDArray[np.bool_]
+    original_mask_zyx: npt.NDArray[np.unsignedinteger]
+    shape_zyx: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    digest: str
+
+
+def preprocess_case(
+    raw: RawDataset, case: RawCase, plans: dict[str, Any], configuration: str, folder: Path
+) -> PreparedCase:
+    """Preprocess one case; writes `<case>.b2nd` (image) and `<case>.pkl` (nnU-Net's properties) to `folder`.
+
+    The label goes through nnU-Net's resampling too, but only to the oracle: nothing of it, foreground locations
+    included, is left in the folder that trainings read.
+    """
+    manager = PlansManager(plans)
+    settings = manager.get_configuration(configuration)
+    image_czyx, properties = raw.reader().read_images([str(path) for path in case.images])
+    label_1zyx, _ = raw.reader().read_seg(str(case.label))
+    values_zyx = label_1zyx[0].astype(raw.classes.dtype)
+    index_1zyx = raw.classes.to_index(values_zyx)[None]
+    data, index, properties = settings.preprocessor_class(verbose=False).run_case_npy(
+        image_czyx, index_1zyx, properties, manager, settings, raw.nnunet_json
+    )
+    del properties["class_locations"]
+    data = data.astype(np.float32, copy=False)
+    _save(folder, case.name, data, properties, tuple(settings.patch_size))
+    back = manager.transpose_backward
+    index_zyx = index[0].transpose(back)
+    spacing = [*([properties["spacing"][manager.transpose_forward[0]]] if len(settings.spacing) == 2 else []),
+               *settings.spacing]  # fmt: skip
+    return PreparedCase(
+        name=case.name,
+        mask_zyx=raw.classes.to_value(np.maximum(index_zyx, 0)),
+        empty_zyx=np.ascontiguousarray(index_zyx == -1),
+        original_mask_zyx=values_zyx,
+        shape_zyx=tuple(int(n) for n in index_zyx.shape),
+        spacing_mm=tuple(float(spacing[axis]) for axis in back),
+        digest=hashlib.sha256(np.ascontiguousarray(data).tobytes() + str(data.shape).encode()).hexdigest(),
+    )
+
+
+def _save(
+    folder: Path, name: str, data: npt.NDArray[np.float32], properties: dict[str, Any], patch: tuple[int, ...]
+) -> None:
+    blocks, chunks = comp_blosc2_params(data.shape, patch, data.itemsize)
+    no_seg = np.zeros((1, 1, 1, 1), dtype=np.int8)
+    stem = folder / name
+    nnUNetDatasetBlosc2.save_case(
+        data,
+        no_seg,
+        properties,
+        str(stem),
+        chunks=chunks,
+        blocks=blocks,
+        chunks_seg=no_seg.shape,
+        blocks_seg=no_seg.shape,
+    )
+    (folder / f"{name}_seg.b2nd").unlink()
+    with whole_file(folder / f"{name}.pkl") as temporary:
+        temporary.write_bytes(pickle.dumps(properties))

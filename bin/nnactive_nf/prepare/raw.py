@@ -1,0 +1,169 @@
+"""Raw data sets as they come: nnU-Net raw folders and Medical Segmentation Decathlon folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import read_json
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """One case: its image files (one per channel, or one that holds all channels) and its label file."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A raw data set that was listed, not yet read."""
+
+    folder: Path
+    classes: Classes
+    channels: tuple[str, ...]
+    file_ending: str
+    reader: type[BaseReaderWriter]
+    cases: tuple[RawCase, ...]
+
+    @property
+    def nnunet_json(self) -> dict[str, Any]:
+        """`dataset.json` for nnU-Net: classes by index, no ignore label, every case's files named."""
+        return {
+            "channel_names": {str(i): name for i, name in enumerate(self.channels)},
+            "labels": {name: index for index, name in enumerate(self.classes.names)},
+            "file_ending": self.file_ending,
+            "numTraining": len(self.cases),
+            "overwrite_image_reader_writer": self.reader.__name__,
+        }
+
+
+def list_raw(folder: Path) -> RawDataset:
+    """List a raw folder in either layout.
+
+    Raises:
+        UserError: the folder or its `dataset.json` is missing or cannot be understood, or files are missing; one line
+            per finding.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; --input wants an nnU-Net raw or a Decathlon folder")
+    if not (folder / "dataset.json").is_file():
+        raise UserError(f"{folder}: no dataset.json in it; --input wants an nnU-Net raw or a Decathlon folder")
+    head = read_json(folder / "dataset.json")
+    if not isinstance(head, dict) or "labels" not in head:
+        raise UserError(f"{folder}/dataset.json: 'labels' is missing")
+    classes = _classes(head["labels"], folder)
+    if "modality" in head and "training" in head:
+        channels, cases, problems = _decathlon(folder, head)
+        ending = _ending(cases)
+    elif "channel_names" in head and "file_ending" in head:
+        channels, cases, problems = _nnunet(folder, head)
+        ending = str(head["file_ending"])
+    else:
+        raise UserError(
+            f"{folder}/dataset.json: neither nnU-Net's ('channel_names', 'file_ending') nor the Decathlon's "
+            "('modality', 'training') keys are in it"
+        )
+    if not cases and not problems:
+        problems = [f"{folder}: no training cases in imagesTr"]
+    if problems:
+        raise UserError(*problems)
+    return RawDataset(folder, classes, channels, ending, _reader(ending, folder), tuple(cases))
+
+
+def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
+    # nnU-Net writes name -> value, the Decathlon value -> name; both may write numbers as text.
+    pairs: dict[str, int] = {}
+    for key, value in labels.items():
+        if isinstance(value, list):
+            raise UserError(
+                f"{folder}/dataset.json: class '{key}' is a region (a list of values), which is not supported"
+            )
+        name, number = (str(value), key) if str(key).isdigit() and not str(value).isdigit() else (str(key), value)
+        if name == "ignore":
+            raise UserError(
+                f"{folder}/dataset.json: the class 'ignore' cannot come from outside; labels of the pool must be whole"
+            )
+        try:
+            pairs[name] = int(number)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number"
+            ) from None
+    if any(not 0 <= value < 65535 for value in pairs.values()):
+        raise UserError(f"{folder}/dataset.json: class values must lie between 0 and 65534")
+    return Classes.of(pairs)
+
+
+def _decathlon(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], list[RawCase], list[str]]:
+    channels = tuple(str(head["modality"][key]) for key in sorted(head["modality"], key=int))
+    cases, problems = [], []
+    for entry in head["training"]:
+        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+            problems.append(f"{folder}/dataset.json: an entry of 'training' lacks 'image' or 'label'")
+            continue
+        image, label = folder / entry["image"], folder / entry["label"]
+        name = _without_ending(image.name)
+        problems += _missing(name, {"image": image, "label": label})
+        cases.append(RawCase(name, (image,), label))
+    return channels, sorted(cases, key=lambda case: case.name), problems
+
+
+def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], list[RawCase], list[str]]:
+    channels = tuple(str(head["channel_names"][key]) for key in sorted(head["channel_names"], key=int))
+    ending = str(head["file_ending"])
+    if "dataset" in head:  # nnU-Net's own way to name files elsewhere
+        listed = {
+            str(name): (tuple(folder / file for file in files["images"]), folder / files["label"])
+            for name, files in head["dataset"].items()
+        }
+    else:
+        images = sorted((folder / "imagesTr").glob(f"*{ending}")) if (folder / "imagesTr").is_dir() else []
+        names = sorted({path.name[: -len(ending) - 5] for path in images})
+        listed = {
+            name: (
+                tuple(folder / "imagesTr" / f"{name}_{channel:04d}{ending}" for channel in range(len(channels))),
+                folder / "labelsTr" / f"{name}{ending}",
+            )
+            for name in names
+        }
+        labelled = sorted((folder / "labelsTr").glob(f"*{ending}")) if (folder / "labelsTr").is_dir() else []
+        for path in labelled:
+            name = path.name[: -len(ending)]
+            if name not in listed:
+                listed[name] = ((folder / "imagesTr" / f"{name}_0000{ending}",), path)
+    problems = []
+    for name, (files, label) in sorted(listed.items()):
+        roles = {f"image of channel {i}": path for i, path in enumerate(files)} | {"label": label}
+        problems += _missing(name, roles)
+    return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+
+
+def _missing(case: str, files: Mapping[str, Path]) -> list[str]:
+    return [f"case {case}: {role} is missing ({path})" for role, path in files.items() if not path.is_file()]
+
+
+def _ending(cases: list[RawCase]) -> str:
+    name = cases[0].images[0].name if cases else ".nii.gz"
+    return name[len(_without_ending(name)) :]
+
+
+def _without_ending(name: str) -> str:
+    return name[: -len(".nii.gz")] if name.endswith(".nii.gz") else name.rsplit(".", 1)[0]
+
+
+def _reader(ending: str, folder: Path) -> type[BaseReaderWriter]:
+    try:
+        return determine_reader_writer_from_file_ending(ending, verbose=False)
+    except RuntimeError:
+        raise UserError(f"{folder}/dataset.json: nnU-Net has no reader for the file ending '{ending}'") from None

@@ -1,0 +1,178 @@
+"""The stage as a whole: raw folder in, prepared folder, oracle and reference out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import create_hdf5, whole_file, write_json
+from nnactive_nf.core.labels import Labels, write_labels
+from nnactive_nf.prepare.check import CaseFacts, check_case
+from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
+from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case
+from nnactive_nf.prepare.raw import RawDataset, list_raw
+from nnactive_nf.prepare.split import case_groups, check_start, class_table, split_pool_test
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What PREPARE is asked for; names as in `nextflow_schema.json`."""
+
+    name: str
+    configuration: str
+    test_fraction: float
+    split_seed: int
+    groups: Path | None
+    group_pattern: str | None
+    folds: int
+    start_size: int
+    patch_zyx: tuple[int, int, int]
+
+
+def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
+    """Check, split, plan and preprocess a raw data set.
+
+    Args:
+        folder: nnU-Net raw or Decathlon folder; it is only read.
+        settings: see `Settings`.
+        workers: cases that are read at the same time.
+        out: folder to make (see `nnactive_nf.core.dataset`).
+        oracle: file to make: whole masks of the pool on the image grid.
+        reference: file to make: whole masks of the test set on the files' own grids.
+
+    Raises:
+        UserError: whatever is wrong with the data set, all of it at once.
+    """
+    raw = list_raw(folder)
+    print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {list(raw.classes.names)}")
+    facts = _check_all(raw, workers)
+    groups = case_groups([fact.name for fact in facts], settings.groups, settings.group_pattern)
+    class_voxels = {fact.name: fact.class_voxels for fact in facts}
+    print(class_table(class_voxels, raw.classes.names))
+    split = split_pool_test(
+        groups, class_voxels, raw.classes.names, test_fraction=settings.test_fraction, seed=settings.split_seed
+    )
+    pool = [case for case, side in split.items() if side == "pool"]
+    check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
+    print(f"{len(pool)} cases in the pool, {len(split) - len(pool)} in the test set")
+    plans = plan(raw, [fact for fact in facts if split[fact.name] == "pool"], settings.configuration, settings.name)
+
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "network").mkdir(parents=True)
+    prepared: list[PreparedCase] = []
+    jobs = [(raw, case, plans, settings.configuration, temporary / "network") for case in raw.cases]
+    for case in _in_parallel(preprocess_case, jobs, workers):
+        prepared.append(case)
+        if len(prepared) % 50 == 0:
+            print(f"{len(prepared)} of {len(raw.cases)} cases preprocessed")
+    prepared.sort(key=lambda case: case.name)
+    _write_masks(oracle, "oracle", raw.classes, settings.name, {
+        case.name: (case.mask_zyx, case.spacing_mm) for case in prepared if split[case.name] == "pool"
+    })  # fmt: skip
+    spacings = {fact.name: fact.spacing_mm for fact in facts}
+    _write_masks(reference, "reference", raw.classes, settings.name, {
+        case.name: (case.original_mask_zyx, spacings[case.name]) for case in prepared if split[case.name] == "test"
+    })  # fmt: skip
+    _write_dataset(temporary, raw, settings, plans, prepared)
+    _write_cases(temporary, facts, prepared, groups, split)
+    _write_empty(temporary, prepared)
+    temporary.rename(out)
+    shape = np.median([case.shape_zyx for case in prepared], axis=0).astype(int).tolist()
+    print(f"image grid {prepared[0].spacing_mm} mm (z, y, x), median shape {shape}")
+
+
+def _check_all(raw: RawDataset, workers: int) -> list[CaseFacts]:
+    samples = max(1, FINGERPRINT_SAMPLES // len(raw.cases))
+    facts = list(_in_parallel(check_case, [(raw, case, samples) for case in raw.cases], workers))
+    problems = [problem for fact in facts for problem in fact.problems]
+    if problems:
+        raise UserError(*problems)
+    return facts
+
+
+def _in_parallel(work: Callable[..., Out], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Out]:
+    """Results in the order of the jobs, from as many processes as there are workers."""
+    if workers <= 1 or len(jobs) <= 1:
+        yield from (work(*job) for job in jobs)
+        return
+    # Forking is safe: nothing has started a thread or touched a GPU before, and it saves seconds of imports.
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("fork")) as pool:
+        futures = [pool.submit(work, *job) for job in jobs]
+        try:
+            yield from (future.result() for future in futures)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: dict[str, tuple[Any, Any]]) -> None:
+    labels = Labels(
+        dataset, "", -1, classes,
+        masks={case: mask for case, (mask, _) in masks.items()},
+        spacings_mm={case: spacing for case, (_, spacing) in masks.items()},
+    )  # fmt: skip
+    write_labels(path, labels, kind)
+
+
+def _write_dataset(
+    folder: Path, raw: RawDataset, settings: Settings, plans: dict[str, Any], prepared: Iterable[PreparedCase]
+) -> None:
+    nnunet_json = raw.nnunet_json
+    nnunet_json["labels"] = nnunet_json["labels"] | {"ignore": raw.classes.ignore_index}
+    content = {"plans": plans, "nnunet": nnunet_json, "images": {case.name: case.digest for case in prepared}}
+    write_json(folder / "plans.json", plans)
+    write_json(folder / "nnunet_dataset.json", nnunet_json)
+    write_json(
+        folder / "dataset.json",
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": settings.name,
+            "class_names": list(raw.classes.names),
+            "class_values": list(raw.classes.values),
+            "channels": list(raw.channels),
+            "configuration": settings.configuration,
+            "digest": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        },
+    )
+
+
+def _write_cases(
+    folder: Path,
+    facts: Sequence[CaseFacts],
+    prepared: Sequence[PreparedCase],
+    groups: dict[str, str],
+    split: dict[str, str],
+) -> None:
+    facts_of = {fact.name: fact for fact in facts}
+    rows = [
+        (
+            case.name, groups[case.name], split[case.name], *case.shape_zyx, *case.spacing_mm,
+            *facts_of[case.name].shape_zyx, *facts_of[case.name].spacing_mm, *facts_of[case.name].crop_start_zyx,
+        )
+        for case in prepared
+    ]  # fmt: skip
+    with whole_file(folder / "cases.csv") as temporary:
+        pd.DataFrame(rows, columns=[*CASE_COLUMNS, "crop_z", "crop_y", "crop_x"]).to_csv(temporary, index=False)
+
+
+def _write_empty(folder: Path, prepared: Iterable[PreparedCase]) -> None:
+    with create_hdf5(folder / "empty.h5", "empty", VERSION, {}) as file:
+        for case in prepared:
+            file.create_dataset(case.name, data=case.empty_zyx.astype(np.uint8), compression="gzip", chunks=True)

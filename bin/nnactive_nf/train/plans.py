@@ -1,0 +1,63 @@
+"""The plans that a training follows: nnU-Net's own, or with another patch size, width or batch."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+# As nnU-Net's planner: smallest feature map, convolutions per stage, cap of the width.
+MIN_FEATURE_MAP = 4
+CONVOLUTIONS = 2
+MAX_FEATURES = {2: 512, 3: 320}
+
+
+def training_plans(
+    plans: dict[str, Any],
+    configuration: str,
+    patch_zyx: tuple[int, int, int] | None,
+    features: int | None,
+    batch_size: int | None,
+) -> dict[str, Any]:
+    """Plans with the asked-for changes; all else stays nnU-Net's.
+
+    Args:
+        plans: nnU-Net's plans.
+        configuration: `2d`, `3d_fullres` or `3d_lowres`.
+        patch_zyx: the network's patch (z, y, x), rounded up to what its poolings divide; None keeps the planned one. A
+            2D configuration takes the last two axes of the plan's order.
+        features: features of the first stage, doubled per stage up to nnU-Net's cap; None keeps the planned width.
+        batch_size: None keeps the planned one.
+    """
+    changed = deepcopy(plans)
+    manager = PlansManager(deepcopy(plans))
+    # A configuration may inherit from another; write it out whole.
+    settings = deepcopy(manager.get_configuration(configuration).configuration)
+    architecture = settings["architecture"]["arch_kwargs"]
+    dimensions = len(settings["patch_size"])
+    if patch_zyx is not None:
+        wanted = [patch_zyx[axis] for axis in plans["transpose_forward"]][-dimensions:]
+        _, strides, kernels, patch, _ = get_pool_and_conv_props(settings["spacing"], wanted, MIN_FEATURE_MAP, 999999)
+        stages = len(strides)
+        base = architecture["features_per_stage"][0]
+        settings["patch_size"] = [int(n) for n in patch]
+        architecture |= {
+            "n_stages": stages,
+            "strides": [[int(n) for n in stride] for stride in strides],
+            "kernel_sizes": [[int(n) for n in kernel] for kernel in kernels],
+            "n_conv_per_stage": [CONVOLUTIONS] * stages,
+            "n_conv_per_stage_decoder": [CONVOLUTIONS] * (stages - 1),
+            "features_per_stage": _widths(base, stages, dimensions),
+        }
+    if features is not None:
+        architecture["features_per_stage"] = _widths(features, architecture["n_stages"], dimensions)
+    if batch_size is not None:
+        settings["batch_size"] = batch_size
+    changed["configurations"] = {configuration: settings}
+    return changed
+
+
+def _widths(base: int, stages: int, dimensions: int) -> list[int]:
+    return [min(MAX_FEATURES[dimensions], base * 2**stage) for stage in range(stages)]

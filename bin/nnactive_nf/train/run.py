@@ -1,0 +1,223 @@
+"""The stage as a whole: train one fold, go on from where it was stopped, or return what was done before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
+from nnactive_nf.core.seeds import stream
+from nnactive_nf.train.data import write_training_folder
+from nnactive_nf.train.folds import assign_folds
+from nnactive_nf.train.plans import training_plans
+from nnactive_nf.train.store import TrainingStore, training_digest
+from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
+
+# A checkpoint is written when this many times what the last one took has passed, so writing costs 5% at most.
+CHECKPOINT_SPACING = 20
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training rests on beside data and labels; names as in `nextflow_schema.json`."""
+
+    seed: int
+    cycle: int
+    fold: int
+    folds: int
+    epochs: int
+    iterations: int
+    train_patch_size: tuple[int, int, int] | None
+    features: int | None
+    batch_size: int | None
+    optimiser: str
+    learning_rate: float | None
+
+
+class StoppedError(Exception):
+    """The task was told to end; `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+def train(
+    prepared: Path,
+    labels_file: Path,
+    settings: Settings,
+    node: str,
+    device: str,
+    threads: int,
+    store: Path,
+    code: str,
+    out: Path,
+) -> None:
+    """Train one fold of a node, or fetch it from the store.
+
+    Args:
+        prepared: PREPARE's folder.
+        labels_file: labels file of the node.
+        settings: see `Settings`.
+        node: id of the node, for the record.
+        device: `auto`, `cuda` or `cpu`.
+        threads: CPU threads.
+        store: the checkpoint store.
+        code: digest of the code that a training rests on.
+        out: folder to make: `checkpoint.pth`, `training.json`.
+
+    Raises:
+        UserError: data, labels or settings do not allow a training.
+        StoppedError: a signal ended it; the state is in the store.
+    """
+    dataset = Dataset.open(prepared)
+    labels = read_labels(labels_file, shapes=dataset.shapes)
+    if labels.classes != dataset.classes:
+        raise UserError(f"{labels_file}: its classes are not those of {prepared}")
+    plans = training_plans(
+        dataset.plans, dataset.configuration, settings.train_patch_size, settings.features, settings.batch_size
+    )
+    rests_on = asdict(settings) | {
+        "labels": labels.digest(), "dataset": dataset.digest, "plans": plans, "code": code, "groups": dataset.groups,
+    }  # fmt: skip
+    place = TrainingStore(store, training_digest(rests_on))
+    ids = {"node": node, "fold": settings.fold}
+    if place.finished:
+        print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
+        place.deliver(out, ids)
+        return
+    torch_device = resolve_device(device, threads)
+    with nnunet_folders(), tempfile.TemporaryDirectory(prefix="train-") as folder:
+        classes_in = write_training_folder(
+            Path(folder), dataset, labels, tuple(plans["configurations"][dataset.configuration]["patch_size"])
+        )
+        fold_of = assign_folds(
+            classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
+        )
+        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place)
+    place.deliver(out, ids)
+
+
+def _train_fold(
+    folder: Path,
+    dataset: Dataset,
+    plans: dict[str, Any],
+    settings: Settings,
+    fold_of: Mapping[str, int],
+    device: torch.device,
+    place: TrainingStore,
+) -> None:
+    os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
+    trainer = ActiveTrainer(
+        dict(plans, continue_training=False), dataset.configuration, settings.fold, dataset.nnunet_json, device
+    )
+    train_cases = [case for case, fold in fold_of.items() if fold != settings.fold]
+    val_cases = [case for case, fold in fold_of.items() if fold == settings.fold]
+    schedule = Schedule(
+        settings.epochs, settings.iterations, settings.optimiser,
+        settings.learning_rate or LEARNING_RATES[settings.optimiser],
+    )  # fmt: skip
+    print(
+        f"fold {settings.fold}: {len(train_cases)} cases to train on, {len(val_cases)} to validate, on {device.type}, "
+        f"patch {trainer.configuration_manager.patch_size}, batch {trainer.configuration_manager.batch_size}"
+    )
+    trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
+    resumed_from: list[int] = []
+    seconds_before = 0.0
+    latest = place.load_latest()
+    if latest is not None:
+        trainer.load_state(latest)
+        resumed_from = [*latest["resumed_from"], trainer.current_epoch]
+        seconds_before = float(latest["seconds"])
+        print(f"goes on from epoch {trainer.current_epoch} of {settings.epochs}", flush=True)
+    clock = time.monotonic()
+
+    def seconds() -> float:
+        return seconds_before + time.monotonic() - clock
+
+    keeper = _Keeper(place, trainer, resumed_from, seconds)
+    with _signals(keeper):
+        trainer.run(keeper.epoch_ended, keeper.check)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    place.finish(
+        FoldCheckpoint(
+            weights=trainer.state()["weights"], plans=plans, configuration=dataset.configuration,
+            nnunet_json=dataset.nnunet_json, mirror_axes=tuple(trainer.inference_allowed_mirroring_axes),
+            digest=place.digest,
+        ),
+        {
+            "digest": place.digest, "device": device.type, "epochs": settings.epochs, "train_cases": train_cases,
+            "val_cases": val_cases, "seconds": round(seconds(), 1), "resumed_from": resumed_from,
+            "peak_gpu_memory_bytes": peak, "curve": trainer.curve,
+        },
+    )  # fmt: skip
+
+
+class _Keeper:
+    """Keeps the last epoch's state, writes it now and then, and at once when the task is told to end."""
+
+    def __init__(self, place: TrainingStore, trainer: ActiveTrainer, resumed_from: list[int], seconds: Any) -> None:
+        self._place, self._resumed_from, self._seconds = place, resumed_from, seconds
+        self._state: dict[str, Any] | None = None
+        self._written_epoch = trainer.current_epoch
+        self._cost = self._at = 0.0
+        self.signal_number: int | None = None
+
+    def epoch_ended(self, trainer: ActiveTrainer) -> None:
+        """Take the state; write it if the last write is long enough ago."""
+        last = trainer.curve[-1]
+        print(
+            f"epoch {last['epoch']}: loss {last['train_loss']:.4f}, validation {last['val_loss']:.4f}, Dice "
+            + " ".join("-" if dice is None else f"{dice:.3f}" for dice in last["pseudo_dice"]),
+            flush=True,
+        )
+        self._state = trainer.state() | {"resumed_from": self._resumed_from, "seconds": self._seconds()}
+        done = trainer.current_epoch >= trainer.num_epochs
+        if not done and time.monotonic() - self._at >= CHECKPOINT_SPACING * self._cost:
+            self._write()
+
+    def check(self) -> None:
+        """Between iterations: end where a signal came, after writing the last epoch's state."""
+        if self.signal_number is not None:
+            if self._state is not None and self._state["epoch"] != self._written_epoch:
+                self._write()
+            raise StoppedError(self.signal_number)
+
+    def _write(self) -> None:
+        assert self._state is not None
+        begin = time.monotonic()
+        self._place.save_latest(self._state)
+        self._at = time.monotonic()
+        self._cost = self._at - begin
+        self._written_epoch = self._state["epoch"]
+
+
+class _signals:  # noqa: N801 (a context manager, used like a function)
+    """While a training runs, signals to end are only noted; `_Keeper.check` acts on them."""
+
+    def __init__(self, keeper: _Keeper) -> None:
+        self._keeper = keeper
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._keeper.signal_number = number
+
+        self._before = {number: signal.signal(number, note) for number in SIGNALS}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

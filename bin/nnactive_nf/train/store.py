@@ -1,0 +1,75 @@
+"""The checkpoint store: trainings by the digest of what they rest on, outside any run's work folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import read_json, whole_file, write_json
+from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold
+
+
+def training_digest(rests_on: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that a training's result rests on."""
+    return hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()
+
+
+class TrainingStore:
+    """One training's place in the store.
+
+    `latest.pth` is the state at the end of an epoch, from which a training goes on; `checkpoint.pth` and
+    `training.json` are the finished fold. All are written whole or not at all, so a killed task leaves the last good
+    state behind.
+    """
+
+    def __init__(self, store: Path, digest: str) -> None:
+        self.digest = digest
+        self.folder = store / digest[:2] / digest
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"checkpoint_store {store}: cannot be written ({error.strerror})") from None
+
+    @property
+    def finished(self) -> bool:
+        """Whether this training was done before, here or in another run."""
+        return (self.folder / "checkpoint.pth").is_file() and (self.folder / "training.json").is_file()
+
+    def load_latest(self) -> dict[str, Any] | None:
+        """State to go on from; None where there is none or it cannot be read."""
+        path = self.folder / "latest.pth"
+        if not path.is_file():
+            return None
+        try:
+            return load_torch(path)
+        except UserError as error:
+            print(f"{error}; training starts anew")
+            return None
+
+    def save_latest(self, state: Mapping[str, Any]) -> None:
+        """Write the state at the end of an epoch."""
+        with whole_file(self.folder / "latest.pth") as temporary:
+            torch.save(dict(state), temporary)
+
+    def finish(self, checkpoint: FoldCheckpoint, record: Mapping[str, Any]) -> None:
+        """Write the finished fold and drop the state to go on from."""
+        save_fold(self.folder / "checkpoint.pth", checkpoint)
+        write_json(self.folder / "training.json", record)
+        (self.folder / "latest.pth").unlink(missing_ok=True)
+
+    def deliver(self, out: Path, ids: Mapping[str, Any]) -> None:
+        """Copy the finished fold to a task's output folder, its record under the ids of this task."""
+        load_fold(self.folder / "checkpoint.pth")  # a damaged store must not pass for a training
+        temporary = out.with_name(f".{out.name}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        shutil.copyfile(self.folder / "checkpoint.pth", temporary / "checkpoint.pth")
+        write_json(temporary / "training.json", read_json(self.folder / "training.json") | dict(ids))
+        temporary.rename(out)

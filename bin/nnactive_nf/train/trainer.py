@@ -1,0 +1,229 @@
+"""nnU-Net's trainer, subclassed thinly: our folds and patches, seeded epochs, checkpoints at any moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+from nnactive_nf.core.seeds import seed_sequence
+from nnactive_nf.train.data import AnnotatedPatchLoader
+
+# Learning rates where none is given: nnU-Net's own, and one at which AdamW learns small data sets in minutes.
+LEARNING_RATES = {"sgd": 1e-2, "adamw": 3e-3}
+# nnU-Net validates on 50 batches per 250 training batches.
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how a training runs; names as in `nextflow_schema.json`."""
+
+    epochs: int
+    iterations: int
+    optimiser: str
+    learning_rate: float
+
+
+class ActiveTrainer(nnUNetTrainer):
+    """One fold of one node.
+
+    Set up by `set_up` before `run`; the constructor is nnU-Net's, since nnU-Net reads its arguments' names.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+    def set_up(
+        self,
+        folder: Path,
+        train_cases: Sequence[str],
+        val_cases: Sequence[str],
+        schedule: Schedule,
+        seed: int,
+        cycle: int,
+    ) -> None:
+        """Say what to train on and how; draws the initial weights from the seed."""
+        self.preprocessed_dataset_folder = str(folder)
+        self.train_cases, self.val_cases = list(train_cases), list(val_cases)
+        self.num_epochs = schedule.epochs
+        self.num_iterations_per_epoch = schedule.iterations
+        self.num_val_iterations_per_epoch = max(1, round(VALIDATION_SHARE * schedule.iterations))
+        self.initial_lr = schedule.learning_rate
+        self.optimiser = schedule.optimiser
+        self.seed, self.cycle = seed, cycle
+        self.curve: list[dict[str, Any]] = []
+        self._seed("weights")
+        self.initialize()
+
+    def _seed(self, *keys: str | int) -> None:
+        """Seed every generator that nnU-Net draws from; the only place where process-wide ones are seeded."""
+        words = seed_sequence(self.seed, self.cycle, "train", self.fold, *keys).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))  # noqa: NPY002 (nnU-Net's loaders and transforms draw from it)
+        torch.manual_seed(int(words[2]))
+
+    def print_to_log_file(self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
+        """Leave nnU-Net's chatter out: the curve goes to training.json, a line per epoch to standard output."""
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """nnU-Net's SGD, or AdamW; both on nnU-Net's polynomial schedule."""
+        if self.optimiser == "sgd":
+            return super().configure_optimizers()  # type: ignore[no-any-return]
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """The folds of `nnactive_nf.train.folds`."""
+        return self.train_cases, self.val_cases
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders and transforms, with patches placed on annotated voxels.
+
+        With no worker processes (on a CPU) batches are made in this process from the streams that `_seed` sets, so that
+        a training is the same however often it was interrupted.
+        """
+        patch = self.configuration_manager.patch_size
+        rotation, dummy_2d, initial_patch, mirror_axes = (
+            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        scales = self._get_deep_supervision_scales()
+        labels = self.label_manager
+        train_transforms = self.get_training_transforms(
+            patch, rotation, scales, mirror_axes, dummy_2d,
+            use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
+            foreground_labels=labels.foreground_labels, ignore_label=labels.ignore_label,
+        )  # fmt: skip
+        val_transforms = self.get_validation_transforms(
+            scales, foreground_labels=labels.foreground_labels, ignore_label=labels.ignore_label
+        )
+        loaders = [
+            AnnotatedPatchLoader(
+                nnUNetDatasetBlosc2(self.preprocessed_dataset_folder, list(cases)),
+                self.batch_size,
+                size,
+                patch,
+                labels,
+                oversample_foreground_percent=self.oversample_foreground_percent,
+                transforms=transforms,
+            )
+            for cases, size, transforms in (
+                (self.train_cases, initial_patch, train_transforms),
+                (self.val_cases, patch, val_transforms),
+            )
+        ]
+        workers = 0 if self.device.type == "cpu" else get_allowed_n_proc_DA()
+        if workers == 0:
+            return SingleThreadedAugmenter(loaders[0], None), SingleThreadedAugmenter(loaders[1], None)
+        train, val = (
+            NonDetMultiThreadedAugmenter(
+                data_loader=loader,
+                transform=None,
+                num_processes=count,
+                num_cached=max(3, count),
+                seeds=None,
+                pin_memory=True,
+                wait_time=0.002,
+            )
+            for loader, count in zip(loaders, (workers, max(1, workers // 2)), strict=True)
+        )
+        return train, val
+
+    def run(self, on_epoch_end: Callable[[ActiveTrainer], None], check_interrupt: Callable[[], None]) -> None:
+        """Train from the current epoch to the last.
+
+        Args:
+            on_epoch_end: called after each epoch; `state()` is then what to go on from.
+            check_interrupt: called between iterations; may raise to end the training.
+        """
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+        try:
+            while self.current_epoch < self.num_epochs:
+                self._seed("epoch", self.current_epoch)
+                self._epoch(check_interrupt)
+                on_epoch_end(self)
+        finally:
+            for loader in (self.dataloader_train, self.dataloader_val):
+                if isinstance(loader, NonDetMultiThreadedAugmenter):
+                    loader._finish()
+
+    def _epoch(self, check_interrupt: Callable[[], None]) -> None:
+        self.network.train()
+        self.lr_scheduler.step(self.current_epoch)
+        train = []
+        for _ in range(self.num_iterations_per_epoch):
+            check_interrupt()
+            train.append(float(self.train_step(next(self.dataloader_train))["loss"]))
+        self.network.eval()
+        val = []
+        with torch.no_grad():
+            for _ in range(self.num_val_iterations_per_epoch):
+                check_interrupt()
+                val.append(self.validation_step(next(self.dataloader_val)))
+        hits, false_hits, misses = (
+            np.sum([step[key] for step in val], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
+        )
+        total = 2 * hits + false_hits + misses
+        self.curve.append(
+            {
+                "epoch": self.current_epoch,
+                "train_loss": float(np.mean(train)),
+                "val_loss": float(np.mean([step["loss"] for step in val])),
+                # nnU-Net's online Dice over the validation batches; null for a class that is not in them
+                "pseudo_dice": [2 * float(h) / float(t) if t > 0 else None for h, t in zip(hits, total, strict=True)],
+                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            }
+        )
+        self.current_epoch += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that going on needs, copied to the CPU: weights, optimiser, scaler, curve, next epoch."""
+        return {
+            "epoch": self.current_epoch,
+            "weights": _to_cpu(self._module().state_dict()),
+            "optimizer": _to_cpu(self.optimizer.state_dict()),
+            "scaler": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            "curve": list(self.curve),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state()`."""
+        self._module().load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.grad_scaler is not None and state["scaler"] is not None:
+            self.grad_scaler.load_state_dict(state["scaler"])
+        self.curve = list(state["curve"])
+        self.current_epoch = int(state["epoch"])
+
+    def _module(self) -> torch.nn.Module:
+        module: Any = getattr(self.network, "_orig_mod", self.network)
+        return module  # type: ignore[no-any-return]
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_to_cpu(item) for item in value]
+    return value
