@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.options import ZYX
 
 
 @click.command()
@@ -25,7 +24,6 @@ from nnactive_nf.core.options import ZYX
 @click.option("--group-pattern", help="Regular expression whose group is the patient in a case's name.")
 @click.option("--folds", required=True, type=click.IntRange(2), help="Folds of the ensemble.")
 @click.option("--start-size", required=True, type=click.IntRange(1), help="Patches of the start.")
-@click.option("--patch-size", required=True, type=ZYX, help="Patch size z,y,x in voxels.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Cases read at the same time.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--oracle", required=True, type=click.Path(path_type=Path), help="File to make: masks of the pool.")
@@ -33,13 +31,11 @@ from nnactive_nf.core.options import ZYX
     "--reference", required=True, type=click.Path(path_type=Path), help="File to make: masks of the test set."
 )
 @reports_user_errors
-def main(
-    folder: Path, workers: int, out: Path, oracle: Path, reference: Path, patch_size: tuple, **options: object
-) -> None:
+def main(folder: Path, workers: int, out: Path, oracle: Path, reference: Path, **options: object) -> None:
     """Check a raw data set, split it into pool and test set, plan and preprocess it."""
     from nnactive_nf.prepare.run import Settings, prepare
 
-    prepare(folder, Settings(**options, patch_zyx=patch_size), workers, out, oracle, reference)
+    prepare(folder, Settings(**options), workers, out, oracle, reference)
 
 
 if __name__ == "__main__":

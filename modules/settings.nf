@@ -18,7 +18,6 @@ def prepare_settings(rows) {
         group_pattern: rows[0].group_pattern,
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
-        patch_size: rows[0].patch_size,
         workers: rows[0].workers,
     ]
 }
@@ -53,7 +52,7 @@ def train_settings(row, node) {
 }
 
 def predict_settings(row, node, maps) {
-    [node: node.id, dataset: node.dataset, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
+    [node: node.id, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
         row.subMap(['shards', 'device', 'threads'])
 }
 

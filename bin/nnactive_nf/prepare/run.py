@@ -42,7 +42,6 @@ class Settings:
     group_pattern: str | None
     folds: int
     start_size: int
-    patch_zyx: tuple[int, int, int]
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
