@@ -28,8 +28,7 @@ workflow {
     def values = typed_parameters(params)
     def errors = parameter_errors(params) + plan_errors(values)
     if( errors ) {
-        errors.each { line -> System.err.println("ERROR: ${line}") }
-        exit 1
+        error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
     ACTIVE_LEARNING(plan_rows(values), values)
 

@@ -4,7 +4,6 @@
 process ANALYSE {
     tag 'all'
     label 'cpu_low'
-    publishDir "${params.outdir}", mode: params.publish_mode
 
     input:
     path design // design.json

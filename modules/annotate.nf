@@ -7,7 +7,6 @@ include { file_option ; options } from './functions.nf'
 process ANNOTATE {
     tag "${node.id}"
     label 'cpu_low'
-    publishDir "${params.outdir}/labels", mode: params.publish_mode, saveAs: { name -> "${name[0..-8]}/labels_${name[-6..-4]}.h5" }
 
     input:
     // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query; labels so far or []

@@ -6,7 +6,6 @@ include { options ; thread_limits } from './functions.nf'
 process EVALUATE {
     tag "${node.id}"
     label 'gpu'
-    publishDir "${params.outdir}/metrics", mode: params.publish_mode
 
     input:
     // node; [node, dataset, ..., threads]; prepared folder; whole masks of the test set; folders of folds

@@ -28,7 +28,7 @@ def parameter_errors(given) {
     def required = parameter_groups().collectMany { group -> group.required ?: [] }
     unknown.collect { name -> "unknown parameter --${name}; did you mean --${nearest(name, schemas.keySet())}?" } +
         required.findAll { name -> is_blank(given[name]) }.collect { name -> "--${name} is missing: ${schemas[name].description}" } +
-        schemas.findAll { name, schema -> !(name in required && is_blank(given[name])) }
+        schemas.findAll { name, _schema -> !(name in required && is_blank(given[name])) }
             .collect { name, schema -> value_error("--${name}", given[name], schema) }
             .findAll { line -> line }
 }

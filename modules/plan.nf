@@ -179,7 +179,7 @@ def strategy_list_errors(values) {
         same.collect { group -> "--strategies: ${group*.name.unique().join(' and ')} ${group*.name.unique().size() > 1 ? 'are one strategy' : 'is named twice'}; name it once" } +
         names.collect { group -> "--strategies: ${group*.name.join(' and ')} would have the same file names" } +
         start_errors(values, known) +
-        own_file_errors(values, texts)
+        own_file_errors(values)
 }
 
 def start_errors(values, known) {
@@ -189,7 +189,7 @@ def start_errors(values, known) {
     wrong
 }
 
-def own_file_errors(values, texts) {
+def own_file_errors(values) {
     if( !values.strategy_file )
         return []
     def text = file(values.strategy_file).text

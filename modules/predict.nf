@@ -6,7 +6,6 @@ include { options ; thread_limits } from './functions.nf'
 process PREDICT {
     tag "${node.id} shard ${shard}"
     label 'gpu'
-    publishDir "${params.outdir}/uncertainty/${node.id}", mode: params.publish_mode, enabled: params.publish_uncertainty
 
     input:
     // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device, threads]; prepared folder; folders of folds
@@ -14,18 +13,20 @@ process PREDICT {
     val code
 
     output:
-    tuple val(node), path("uncertainty_${shard}.h5") // node, maps of the shard's cases
+    tuple val(node), path("${node.id}/uncertainty_${shard}.h5") // node, maps of the shard's cases
 
     script:
     """
     # code ${code}
     ${thread_limits(settings.threads)}
-    predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} --out uncertainty_${shard}.h5 ${folds}
+    predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} \\
+        --out ${node.id}/uncertainty_${shard}.h5 ${folds}
     """
 
     stub:
     """
     # code ${code}
-    touch uncertainty_${shard}.h5
+    mkdir ${node.id}
+    touch ${node.id}/uncertainty_${shard}.h5
     """
 }

@@ -6,7 +6,6 @@ include { file_option ; options ; thread_limits } from './functions.nf'
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
-    publishDir "${params.outdir}/queries", mode: params.publish_mode, pattern: '*.csv', saveAs: { name -> "${trajectory.id}/query_${name[-7..-5]}.csv" }
 
     input:
     // trajectory; [node, strategy, ..., workers]; prepared folder; labels so far or []; uncertainty maps or [];

@@ -4,7 +4,6 @@
 process REPORT {
     tag 'all'
     label 'cpu_low'
-    publishDir "${params.outdir}", mode: params.publish_mode
 
     input:
     path design // design.json

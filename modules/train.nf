@@ -7,8 +7,6 @@ include { options ; thread_limits } from './functions.nf'
 process TRAIN {
     tag "${node.id} fold ${fold}"
     label 'gpu'
-    publishDir "${params.outdir}/training", mode: params.publish_mode, pattern: '*.json', saveAs: { _name -> "${node.id}/fold_${fold}.json" }
-    publishDir "${params.outdir}/models/${node.id}", mode: params.publish_mode, pattern: 'fold_*', enabled: params.publish_models
 
     input:
     // node; fold from 0; [node, seed, cycle, folds, epochs, ..., threads, store]; prepared folder; label masks
@@ -16,20 +14,21 @@ process TRAIN {
     val code
 
     output:
-    tuple val(node), val(fold), path("fold_${fold}"), emit: folds // node, fold, folder with checkpoint and curve
+    tuple val(node), val(fold), path("${node.id}/fold_${fold}"), emit: folds // node, fold, folder with checkpoint and curve
     path "${node.id}-f${fold}.json", emit: curves // training curve, for the results and the tables
 
     script:
     """
     ${thread_limits(settings.threads)}
-    train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --code ${code} --out fold_${fold}
-    cp fold_${fold}/training.json ${node.id}-f${fold}.json
+    train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --code ${code} \\
+        --out ${node.id}/fold_${fold}
+    cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 
     stub:
     """
     # code ${code}
-    mkdir fold_${fold}
-    touch fold_${fold}/checkpoint.pth fold_${fold}/training.json ${node.id}-f${fold}.json
+    mkdir -p ${node.id}/fold_${fold}
+    touch ${node.id}/fold_${fold}/checkpoint.pth ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 }
