@@ -8,7 +8,7 @@ import click
 from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import reports_user_errors
 from nnactive_nf.core.files import read_json
-from nnactive_nf.report.render import write_report
+from nnactive_nf.report.render import Pictures, write_report
 from nnactive_nf.report.tables import Tables
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -42,8 +42,7 @@ def main(
         Tables.read(Design.read(design), tables),
         out,
         figures,
-        views,
-        labels,
+        [Pictures(views, labels)] if views else [],
         read_json(parameters) if parameters else None,
         read_json(versions) if versions else None,
         title,

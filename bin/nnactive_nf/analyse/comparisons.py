@@ -234,16 +234,23 @@ def ranks_table(study: Study, trajectories: pd.DataFrame, draws: int) -> pd.Data
 
 
 def _on_common_seeds(study: Study, setting: Setting, measure: str, by_seed: pd.DataFrame) -> pd.DataFrame:
+    """Strategies with all seeds that any has; where those are fewer than two, the seeds that all strategies have."""
     known = by_seed.dropna(how="all").dropna(axis=1, how="all")
-    whole = known.loc[:, known.notna().all()]
-    if whole.shape[1] < 2:
-        whole = known.dropna()
-    left_out = [name for name in by_seed if name not in whole or not len(whole)]
-    if left_out and len(known):
-        seeds = "AUBC" if measure == "aubc" else "final Dice"
-        names = ", ".join(study.design.strategy(name).label for name in left_out)
-        study.note("ranks", f"Not ranked by {seeds}, for want of seeds that the others have: {names}.", setting)
-    return whole if whole.shape[1] > 1 else whole.iloc[:, :0]
+    kept = known.loc[:, known.notna().all()]
+    if kept.shape[1] < 2:
+        kept = known.dropna()
+    if kept.shape[1] < 2 or kept.empty:
+        return kept.iloc[:0, :0]
+    by = "AUBC" if measure == "aubc" else "final Dice"
+    where = f"{setting[0]}, {setting[1]}"
+    left_out = [study.design.strategy(name).label for name in by_seed if name not in kept]
+    if left_out:
+        text = f"not ranked by {by}, for want of seeds that the others have: {', '.join(left_out)}."
+        study.note("ranks", f"{where}: {text}", setting)
+    if len(kept) < len(known):
+        text = f"ranked by {by} on the seeds that all strategies have, {len(kept)} of {len(known)}."
+        study.note("ranks", f"{where}: {text}", setting)
+    return kept
 
 
 def _rank_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,11 @@ Floats = npt.NDArray[np.float64]
 def efficiency_table(study: Study) -> pd.DataFrame:
     """Foreground efficiency per strategy: beta, its standard error, and the curve's other parameters.
 
-    x0 and y0 are the means over the starts of all seeds of the setting, the same for all strategies. Per class, x is
-    the share of that class's voxels. `reason` says why a beta is missing.
+    Every trajectory starts from its own x0 and y0; their means over the strategy's seeds stand in the table. Per class,
+    x is the share of that class's voxels. `reason` says why a beta is missing.
     """
     totals = pool_totals(study)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for dataset, regime in study.design.settings:
         for name in study.class_names(dataset):
             c = full_dice(study, (dataset, regime), name)
@@ -33,24 +34,31 @@ def efficiency_table(study: Study) -> pd.DataFrame:
             if c is None or not pool:
                 continue
             values = study.values(name=name)
-            members = study.design.of_setting((dataset, regime))
-            curves = {t.id: (_labelled_voxels(study, t, name) / pool, study.curve(t, values)) for t in members}
-            starts = {t.nodes[0]: (curves[t.id][0][0], curves[t.id][1][0]) for t in members if t.nodes}
-            known = np.array([pair for pair in starts.values() if np.isfinite(pair).all()]).reshape(-1, 2)
             for strategy in study.design.strategies:
-                own = [curves[t.id] for t in members if t.strategy == strategy.name]
-                if not own:
+                members = [t for t in study.design.of_setting((dataset, regime)) if t.strategy == strategy.name]
+                if not members:
                     continue
-                where = {"dataset": dataset, "regime": regime, "strategy": strategy.name, "class": name, "c": c}
-                if not len(known):
-                    rows.append({**where, "points": 0, "reason": "the start's Dice or foreground is missing"})
-                    continue
-                x0, y0 = (float(number) for number in known.mean(axis=0))
-                x, y = (np.concatenate([pair[place] for pair in own]) for place in (0, 1))
+                xs = [_labelled_voxels(study, t, name) / pool for t in members]
+                ys = [study.curve(t, values) for t in members]
+                starts = [np.array([[x[0]] * (len(x) - 1), [y[0]] * (len(y) - 1)]) for x, y in zip(xs, ys, strict=True)]
+                x, y = (np.concatenate([array[1:] for array in arrays]) for arrays in (xs, ys))
+                x0, y0 = np.concatenate(starts, axis=1)
                 fit = fit_efficiency(x, y, x0, y0, c)
-                beta, error = number_or_nan(fit.beta), number_or_nan(fit.error)
-                where |= {"x0": x0, "y0": y0, "points": fit.points, "reason": fit.reason}
-                rows.append({**where, "beta": beta, "beta_se": error})
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "regime": regime,
+                        "strategy": strategy.name,
+                        "class": name,
+                        "beta": number_or_nan(fit.beta),
+                        "beta_se": number_or_nan(fit.error),
+                        "x0": float(np.mean([x[0] for x in xs])),
+                        "y0": float(np.mean([y[0] for y in ys])),
+                        "c": c,
+                        "points": fit.points,
+                        "reason": fit.reason,
+                    }
+                )
     columns = ["dataset", "regime", "strategy", "class", "beta", "beta_se", "x0", "y0", "c", "points", "reason"]
     return table(columns, rows)
 

@@ -80,8 +80,11 @@ class Efficiency:
     reason: str = ""
 
 
-def fit_efficiency(x: Floats, y: Floats, x0: float, y0: float, c: float) -> Efficiency:
+def fit_efficiency(x: Floats, y: Floats, x0: Floats, y0: Floats, c: float) -> Efficiency:
     """Fit beta of `y = c - (c - y0) exp(-beta (x - x0))` by least squares (nnActive, section 5).
+
+    The arrays stand point by point; a point of a trajectory has that trajectory's own start as x0 and y0. The starts
+    themselves do not belong among the points: they lie on the curve whatever beta is.
 
     Args:
         x: share of the pool's foreground voxels that is labelled, in [0, 1].
@@ -90,21 +93,21 @@ def fit_efficiency(x: Floats, y: Floats, x0: float, y0: float, c: float) -> Effi
         y0: Dice at the start.
         c: Dice on full labels.
     """
-    finite = np.isfinite(x) & np.isfinite(y)
-    x, y = x[finite] - x0, y[finite]
-    points = len(x)
-    if c <= y0:
+    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(x0) & np.isfinite(y0)
+    step, y, y0 = (x - x0)[finite], y[finite], y0[finite]
+    points = len(y)
+    if points < 2 or not step.any():
+        return Efficiency(None, None, points, "there are fewer than two points after the start")
+    if c <= y0.mean():
         return Efficiency(None, None, points, "the start is already as good as the training on full labels")
-    if points < 2 or np.ptp(x) == 0:
-        return Efficiency(None, None, points, "there are fewer than two different amounts of labelled foreground")
 
-    def curve(x: Floats, beta: float) -> Floats:
-        return np.asarray(c - (c - y0) * np.exp(-beta * x))
+    def curve(step: Floats, beta: float) -> Floats:
+        return np.asarray(c - (c - y0) * np.exp(-beta * step))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optimize.OptimizeWarning)
         try:
-            best, covariance = optimize.curve_fit(curve, x, y, p0=_first_guess(x, y, y0, c), maxfev=10_000)
+            best, covariance = optimize.curve_fit(curve, step, y, p0=_first_guess(step, y, y0, c), maxfev=10_000)
         except RuntimeError:
             return Efficiency(None, None, points, "the fit does not converge")
     beta, variance = float(best[0]), float(covariance[0, 0])
@@ -113,12 +116,13 @@ def fit_efficiency(x: Floats, y: Floats, x0: float, y0: float, c: float) -> Effi
     return Efficiency(beta, float(np.sqrt(variance)), points)
 
 
-def _first_guess(x: Floats, y: Floats, y0: float, c: float) -> float:
+def _first_guess(step: Floats, y: Floats, y0: Floats, c: float) -> float:
     """Beta of the points' logarithms, so that the search starts on the right scale of x."""
-    gap = np.clip((c - y) / (c - y0), 1e-3, None)
-    moved = np.abs(x) > 0
-    slopes = -np.log(gap[moved]) / x[moved]
-    return float(np.median(slopes)) if len(slopes) else 1.0
+    usable = (step > 0) & (y0 < c)
+    if not usable.any():
+        return 1.0
+    gap = np.clip((c - y[usable]) / (c - y0[usable]), 1e-3, None)
+    return float(np.median(-np.log(gap) / step[usable]))
 
 
 def ranks_of(values: Floats) -> Floats:

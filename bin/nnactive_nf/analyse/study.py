@@ -102,7 +102,7 @@ def read_study(
         design: the plan of the study.
         metrics: folder with the nodes' `metrics.json`, under any names and in any sub-folders.
         labels: folder with `labels_cNN.h5` files, likewise.
-        queries: folder with query tables, each in a folder named after its trajectory or `<trajectory>_cNN.csv`.
+        queries: folder with query tables, `<trajectory>/query_cNN.csv` or `<node>.csv`.
         oracle: folder with the oracles' files, for the pool's foreground totals.
         full_reference: folder with `metrics.json` of trainings on all labels of the pool.
         training: folder with the folds' `training.json`.
@@ -119,7 +119,7 @@ def read_study(
         _read_full_reference(study, full_reference)
     if training is not None:
         _read_training(study, training)
-    _find_gaps(study, with_labels=labels is not None)
+    find_gaps(study, with_labels=labels is not None)
     return study
 
 
@@ -227,13 +227,11 @@ def _read_queries(study: Study, folder: Path) -> None:
         if number is None:
             continue
         cycle = int(number[1])
+        names = {path.stem, *place.parts[:-1]}
         owners = [
             trajectory.id
             for trajectory in study.design.trajectories
-            if any(
-                part == trajectory.id or re.fullmatch(re.escape(trajectory.id) + r"[-_.](query_)?c\d+", part)
-                for part in (*place.parts[:-1], path.stem)
-            )
+            if trajectory.id in names or trajectory.nodes[cycle : cycle + 1] == (path.stem,)
         ]
         if owners:
             query = read_query(path)
@@ -304,7 +302,8 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, list) else int(value)
 
 
-def _find_gaps(study: Study, with_labels: bool) -> None:
+def find_gaps(study: Study, with_labels: bool) -> None:
+    """Fill `study.lacking`: what the plan promises and what is not there."""
     scored = set(study.values())
     rows: list[dict[str, Any]] = []
     for trajectory in study.design.trajectories:

@@ -246,11 +246,13 @@ def strategy_cell(tables: Tables, name: str) -> Cell:
     return cell(strategy.label + (" ◆" if strategy.oracle_aware else ""), order, "strategy")
 
 
-def _where(setting: tuple[str, str]) -> list[Cell]:
-    return [cell(setting[0]), cell(setting[1])]
+def _where(tables: Tables, setting: tuple[str, str]) -> list[Cell]:
+    """Data set and regime, where there is more than one of them."""
+    return [] if len(tables.design.settings) == 1 else [cell(setting[0]), cell(setting[1])]
 
 
-WHERE = ["Data set", "Regime", "Strategy"]
+def _where_names(tables: Tables, *more: str) -> list[str]:
+    return [*([] if len(tables.design.settings) == 1 else ["Data set", "Regime"]), *more]
 
 
 def verdict_table(tables: Tables) -> dict[str, Any]:
@@ -264,12 +266,14 @@ def verdict_table(tables: Tables) -> dict[str, Any]:
         for strategy in tables.design.strategies:
             cells = [_verdict_cell(found.get((*setting, strategy.name, b.name)), strategy is b) for b in baselines]
             if any(c["kind"] != "none" for c in cells):
-                rows.append([*_where(setting), strategy_cell(tables, strategy.name), *cells])
+                rows.append([*_where(tables, setting), strategy_cell(tables, strategy.name), *cells])
     caption = (
         "Difference of AUBC to each random baseline, with its 95% confidence interval over seeds. "
         "▲ better, ▼ worse, = no difference shown, ? cannot be tested."
     )
-    return make_table("verdicts", caption, [*WHERE, *(f"against {b.label}" for b in baselines)], rows)
+    return make_table(
+        "verdicts", caption, [*_where_names(tables, "Strategy"), *(f"against {b.label}" for b in baselines)], rows
+    )
 
 
 def _verdict_cell(row: Any, itself: bool) -> Cell:
@@ -280,7 +284,12 @@ def _verdict_cell(row: Any, itself: bool) -> Cell:
         return cell(f"{sign} {words}", "", "verdict untested")
     interval = "" if pd.isna(row.low) else f" [{row.low:+.3f}, {row.high:+.3f}]"
     kind = {"better": "better", "worse": "worse"}.get(row.verdict, "same")
-    return {**cell(f"{sign} {row.difference:+.3f}{interval}", float(row.difference), f"verdict {kind}"), "title": words}
+    return {
+        **cell(
+            f"{sign} {row.difference:+.3f}{interval}".replace("-", "\u2212"), float(row.difference), f"verdict {kind}"
+        ),
+        "title": words,
+    }
 
 
 def result_table(tables: Tables) -> dict[str, Any]:
@@ -294,10 +303,15 @@ def result_table(tables: Tables) -> dict[str, Any]:
                 with_spread(row.final_dice_mean, row.final_dice_sd),
                 number(row.start_dice_mean),
             ]
-            head = [*_where(setting), strategy_cell(tables, row.strategy)]
+            head = [*_where(tables, setting), strategy_cell(tables, row.strategy)]
             rows.append([*head, *numbers, cell(seeds, int(row.seeds), "num")])
     caption = "Mean ± standard deviation over complete seeds of the mean test Dice. ◆ uses the oracle to choose."
-    return make_table("results", caption, [*WHERE, "AUBC", "Final Dice", "Dice at the start", "Seeds"], rows)
+    return make_table(
+        "results",
+        caption,
+        [*_where_names(tables, "Strategy"), "AUBC", "Final Dice", "Dice at the start", "Seeds"],
+        rows,
+    )
 
 
 def trajectory_table(tables: Tables) -> dict[str, Any]:
@@ -334,7 +348,12 @@ def class_tables(tables: Tables) -> list[dict[str, Any]]:
                 ]
                 rows.append([cell(setting[1]), strategy_cell(tables, strategy.name), *cells])
         found.append(
-            make_table(f"classes{place}", f"{dataset}: final Dice per class.", ["Regime", "Strategy", *classes], rows)
+            make_table(
+                f"classes{place}",
+                f"{dataset}: final Dice per class.",
+                ["Regime", "Strategy", "mean of classes", *classes[1:]],
+                rows,
+            )
         )
     return found
 
@@ -347,7 +366,7 @@ def efficiency_table(tables: Tables) -> dict[str, Any] | None:
         return None
     rows = [
         [
-            *_where((row.dataset, row.regime)),
+            *_where(tables, (row.dataset, row.regime)),
             strategy_cell(tables, row.strategy),
             number(row.beta, 2),
             number(row.beta_se, 2),
@@ -356,7 +375,9 @@ def efficiency_table(tables: Tables) -> dict[str, Any] | None:
         for row in part.itertuples()
     ]
     caption = "How fast Dice rises with the share of the foreground that is labelled, over all seeds. Higher is better."
-    return make_table("efficiency", caption, [*WHERE, "FG-Eff (β)", "Standard error", "Points"], rows)
+    return make_table(
+        "efficiency", caption, [*_where_names(tables, "Strategy"), "FG-Eff (β)", "Standard error", "Points"], rows
+    )
 
 
 def cost_table(tables: Tables) -> dict[str, Any]:
@@ -372,7 +393,7 @@ def cost_table(tables: Tables) -> dict[str, Any]:
             if strategy.name in means.index:
                 row = means.loc[strategy.name]
                 cells = [*(count(row[name]) for name in names), *(percent(row[name]) for name in shares)]
-                rows.append([*_where(setting), strategy_cell(tables, strategy.name), *cells])
+                rows.append([*_where(tables, setting), strategy_cell(tables, strategy.name), *cells])
     columns = [
         "Patches",
         "Voxels",
@@ -386,7 +407,7 @@ def cost_table(tables: Tables) -> dict[str, Any]:
         "Labelled by the last cycle, start included, mean over seeds. Border voxels: foreground voxels next to another "
         "class in the patch. Empty patches: without any foreground."
     )
-    return make_table("cost", caption, [*WHERE, *columns], rows)
+    return make_table("cost", caption, [*_where_names(tables, "Strategy"), *columns], rows)
 
 
 def class_count_table(tables: Tables) -> dict[str, Any]:
@@ -399,14 +420,14 @@ def class_count_table(tables: Tables) -> dict[str, Any]:
             ["voxels", "patches", "cases", "pool_share"]
         ].mean()
         for (dataset, regime, strategy, name), row in means.iterrows():
-            cells = [
+            counted = [
                 count(row["voxels"]),
                 number(row["patches"], 1),
                 number(row["cases"], 1),
                 percent(row["pool_share"]),
             ]
-            rows.append([cell(dataset), cell(regime), strategy_cell(tables, strategy), cell(name), *cells])
-    columns = [*WHERE, "Class", "Voxels", "Patches", "Cases", "Of the pool's voxels"]
+            rows.append([*_where(tables, (dataset, regime)), strategy_cell(tables, strategy), cell(name), *counted])
+    columns = [*_where_names(tables, "Strategy"), "Class", "Voxels", "Patches", "Cases", "Of the pool's voxels"]
     return make_table("counts", "What was labelled of each class by the last cycle, mean over seeds.", columns, rows)
 
 
@@ -423,27 +444,23 @@ def calibration_table(tables: Tables) -> dict[str, Any] | None:
             values = last[last["strategy"] == strategy.name]
             if len(values):
                 cells = [with_spread(values[name].mean(), values[name].std(ddof=1), 4) for name in ("ece", "brier")]
-                rows.append([*_where(setting), strategy_cell(tables, strategy.name), *cells])
+                rows.append([*_where(tables, setting), strategy_cell(tables, strategy.name), *cells])
     caption = "Calibration of the ensemble on the test set after the last cycle, mean ± standard deviation over seeds."
-    return make_table("calibration", caption, [*WHERE, "ECE", "Brier score"], rows)
+    return make_table("calibration", caption, [*_where_names(tables, "Strategy"), "ECE", "Brier score"], rows)
 
 
 def noise_table(tables: Tables) -> dict[str, Any]:
     """Spread of the start's nodes between seeds."""
     rows = [
         [
-            cell(row.dataset),
-            cell(row.regime),
-            cell(row._3),
-            number(row.dice_mean, 4),
-            number(row.dice_sd, 4),
-            number(row.dice_min, 4),
-            number(row.dice_max, 4),
-            count(row.seeds),
+            *_where(tables, (row["dataset"], row["regime"])),
+            cell("mean of classes" if row["class"] == MEAN else row["class"]),
+            *(number(row[name], 4) for name in ("dice_mean", "dice_sd", "dice_min", "dice_max")),
+            count(row["seeds"]),
         ]
-        for row in tables["noise"].itertuples()
+        for row in tables["noise"].to_dict("records")
     ]
-    columns = ["Data set", "Regime", "Class", "Mean Dice", "Standard deviation", "Lowest", "Highest", "Seeds"]
+    columns = [*_where_names(tables, "Class"), "Mean Dice", "Standard deviation", "Lowest", "Highest", "Seeds"]
     caption = "Noise floor: Dice of the starts, which differ by their seed alone. Smaller differences mean little."
     return make_table("noise", caption, columns, rows)
 
@@ -468,7 +485,7 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
                 seconds = own["seconds"]
                 rows.append(
                     [
-                        *_where(setting),
+                        *_where(tables, setting),
                         cell(label, place),
                         count(len(own)),
                         number(seconds.mean() / 60, 1),
@@ -477,7 +494,14 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
                         cell(devices),
                     ]
                 )
-    columns = [*WHERE, "Trainings", "Minutes each", "Hours together", "Times resumed", "Device"]
+    columns = [
+        *_where_names(tables, "Strategy"),
+        "Trainings",
+        "Minutes each",
+        "Hours together",
+        "Times resumed",
+        "Device",
+    ]
     return make_table("runtimes", "Run times of the trainings (one per node and fold).", columns, rows)
 
 

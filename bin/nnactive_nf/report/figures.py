@@ -76,7 +76,7 @@ def _save(figure: Figure, stem: Path) -> list[str]:
 def learning_curves(tables: Tables, setting: tuple[str, str], curves: Sequence[Curve], x: str) -> Figure:
     """Mean test Dice of each strategy with one standard deviation over seeds."""
     look = looks(tables.design)
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for curve in curves:
         mean, at, spread = curve.mean, curve.mean_x, curve.spread

@@ -80,18 +80,25 @@ class Query:
     ranks: tuple[str, ...]
 
 
-def find_queries(design: Design, views: Path | None, labels: Path | None) -> list[Query]:
-    """All queries with pictures, in the plan's order."""
+def find_queries(design: Design, views: Path | None, labels: Path | None, suffix: str = "") -> list[Query]:
+    """All queries with pictures, in the plan's order.
+
+    Args:
+        design: the plan.
+        views: folder with `views*.h5` files at any depth.
+        labels: folder with label masks at any depth.
+        suffix: what the plan's nodes have behind the names that stand in the files.
+    """
     label_of: dict[str, Path] = {}
     if labels is not None:
         for path in sorted(labels.rglob("*.h5")):
             with open_hdf5(path, "labels", LABELS_VERSION) as file:
-                label_of.setdefault(str(file.attrs["node"]), path)
+                label_of.setdefault(str(file.attrs["node"]) + suffix, path)
     found: dict[str, Query] = {}
     for path in sorted(views.rglob("*.h5")) if views is not None else []:
         with open_hdf5(path, "views", VIEWS_VERSION) as file:
             cycle = int(file.attrs["cycle"])
-            strategy, node = str(file.attrs["strategy"]), str(file.attrs["node"])
+            strategy, node = str(file.attrs["strategy"]), str(file.attrs["node"]) + suffix
             owners = _owners(design, path, node, cycle, strategy)
             if not owners:
                 continue
@@ -106,8 +113,8 @@ def find_queries(design: Design, views: Path | None, labels: Path | None) -> lis
                 map=str(file.attrs["map"]),
                 ranks=tuple(sorted(file["patches"])),
             )
-    order = {node: place for place, node in enumerate(node for t in design.trajectories for node in t.nodes)}
-    return sorted(found.values(), key=lambda query: order[query.key])
+    nodes = list(dict.fromkeys(node for t in design.trajectories for node in t.nodes))
+    return [found[node] for node in nodes if node in found]
 
 
 def _owners(design: Design, path: Path, node: str, cycle: int, strategy: str) -> list[Trajectory]:
@@ -240,6 +247,8 @@ def _sprite(crop: Crop, level: Level, highest: float) -> dict[str, Any]:
         "box": [[a / n, (a + s) / n] for a, s, n in zip(offset, crop.size_zyx, shape, strict=True)],
         "shape": [len(chosen), size[1], size[0]],
         "slices": [crop.crop_start_zyx[0] + z for z in chosen],
+        "low": list(crop.crop_start_zyx),
+        "crop": list(shape),
         "image": _webp(image, level.quality),
         "uncertainty": uncertainty,
         "label": label,
@@ -317,7 +326,7 @@ def _plane(crop: Crop, axis: int, highest: float | None, side: int) -> Image.Ima
     offset = [start - low for start, low in zip(crop.start_zyx, crop.crop_start_zyx, strict=True)]
     centre = offset[axis] + crop.size_zyx[axis] // 2
     grey: npt.NDArray[np.uint8] = crop.image.take(centre, axis)  # type: ignore[assignment]
-    colours = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+    colours: npt.NDArray[Any] = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
     if highest is not None and crop.uncertainty is not None:
         share = crop.uncertainty.take(centre, axis) / highest
         hot = np.asarray(matplotlib.colormaps["inferno"](share))[..., :3] * 255
@@ -328,6 +337,9 @@ def _plane(crop: Crop, axis: int, highest: float | None, side: int) -> Image.Ima
     height, width = (max(1, round(mm * scale)) for mm in extent)
     picture = Image.fromarray(np.rint(colours).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
     top, bottom = (height * edge / crop.image.shape[rows] for edge in _edges(offset, crop.size_zyx, rows))
+    if rows == 0:  # z points up
+        picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        top, bottom = height - bottom, height - top
     left, right = (width * edge / crop.image.shape[columns] for edge in _edges(offset, crop.size_zyx, columns))
     ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline="#00e5ff", width=2)
     return picture

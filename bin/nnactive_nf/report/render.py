@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,20 @@ PACKAGES = [
 ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Where pictures of queries lie: views, the label masks shown beside them, and what `find_queries` calls suffix."""
+
+    views: Path
+    labels: Path | None = None
+    suffix: str = ""
+
+
 def write_report(
     tables: Tables,
     out: Path,
     figures: Path | None,
-    views: Path | None = None,
-    labels: Path | None = None,
+    pictures: Sequence[Pictures] = (),
     parameters: Mapping[str, Any] | None = None,
     versions: Mapping[str, Any] | None = None,
     title: str = "Active learning study",
@@ -43,13 +52,12 @@ def write_report(
         tables: what ANALYSE wrote.
         out: the HTML file.
         figures: folder for the figures as PNG and SVG; None for none.
-        views: folder with the queries' pictures.
-        labels: folder with the label masks, shown beside the pictures.
+        pictures: folders with the queries' pictures.
         parameters: the run's parameters.
         versions: versions of programs; those of the Python packages are added.
         title: the page's title.
     """
-    queries = find_queries(tables.design, views, labels)
+    queries = [query for one in pictures for query in find_queries(tables.design, one.views, one.labels, one.suffix)]
     html = page(tables, gallery(tables.design, queries), parameters or {}, versions or {}, title)
     with whole_file(out) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -43,7 +43,7 @@
   function layout(extra) {
     const axis = {
       gridcolor: css("--grid"), linecolor: css("--rule"), zeroline: false, automargin: true, ticks: "outside",
-      tickcolor: css("--rule"), title: { standoff: 8 },
+      tickcolor: css("--rule"), title: { standoff: 8, font: { size: 13 } }, tickfont: { size: 12 },
     };
     const base = {
       font: { family: font, size: 13, color: css("--ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -113,8 +113,10 @@
         `<circle cx="13" cy="6" r="4" fill="${fill}" stroke="${c}" stroke-width="2"/></svg>`;
     });
   }
-  document.querySelectorAll(".legend input").forEach((box) => {
+  const boxes = [...document.querySelectorAll(".legend input")];
+  boxes.forEach((box) => {
     box.addEventListener("change", () => {
+      boxes.filter((other) => other.value === box.value).forEach((other) => { other.checked = box.checked; });
       if (box.checked) hidden.delete(box.value); else hidden.add(box.value);
       redraw.forEach((draw) => draw());
     });
@@ -222,12 +224,12 @@
       traces: [{
         type: "heatmap", z: share, x: labels, y: labels, zmin: 0, zmax: 1, xgap: 2, ygap: 2, hoverongaps: false,
         colorscale: [[0, css("--heat-0")], [1, css("--heat-1")]], text: hover, hovertemplate: "%{text}<extra></extra>",
-        texttemplate: "", colorbar: { thickness: 12, len: 0.9, title: { text: narrow ? "" : "share of budgets", side: "right" }, outlinewidth: 0 },
+        showscale: !narrow, colorbar: { thickness: 12, len: 0.9, title: { text: "share of budgets", side: "right", font: { size: 13 } }, outlinewidth: 0 },
       }],
       layout: {
         height: Math.max(340, 150 + 46 * labels.length),
         margin: { l: 40, r: 10, t: 14, b: 40 },
-        xaxis: { title: { text: "… is beaten" }, tickangle: -35, showgrid: false, ticks: "" },
+        xaxis: { title: { text: "… is beaten" }, tickangle: narrow ? -60 : -35, showgrid: false, ticks: "" },
         yaxis: { title: { text: narrow ? "" : "beats …" }, autorange: "reversed", showgrid: false, ticks: "" },
         annotations: share.flatMap((row, i) => row.map((v, j) => (v === null ? null : {
           x: labels[j], y: labels[i], text: v.toFixed(2), showarrow: false,
@@ -345,7 +347,8 @@
     save.type = "button";
     save.className = "save";
     save.textContent = "Save as CSV";
-    save.setAttribute("aria-label", `Save as CSV: ${table.caption.textContent}`);
+    const head = table.parentElement.previousElementSibling;
+    save.setAttribute("aria-label", `Save as CSV: ${head.textContent.trim()}`);
     save.addEventListener("click", () => {
       const quote = (text) => `"${text.trim().replaceAll('"', '""')}"`;
       const rows = [...table.rows].map((row) => [...row.cells].map((c) => quote(c.textContent)).join(","));
@@ -355,10 +358,7 @@
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
-    const bar = document.createElement("div");
-    bar.className = "table-head";
-    bar.append(save);
-    table.parentElement.before(bar);
+    head.append(save);
   });
 
   // ---- gallery ---------------------------------------------------------------------------------------------------
@@ -429,9 +429,10 @@
       const score = p.score === null ? "" : `, score ${Number(p.score.toPrecision(4))}`;
       const part = p.component === "all" ? "" : `, chosen for ${p.component}`;
       $("g-facts").textContent = `${p.case}: patch ${p.size.join(" × ")} voxels at z, y, x = ${p.start.join(", ")}, rank ${p.rank}${score}${part}${more}.`;
-      document.querySelectorAll('[data-panel="uncertainty"] figcaption').forEach((c) => { c.textContent = p.uncertainty ? "uncertainty" : "no map: none was needed"; });
-      document.querySelectorAll('[data-panel="label"] figcaption').forEach((c) => { c.textContent = p.label ? "label" : "no labels given"; });
-      $("g-scale").innerHTML = "";
+      for (const kind of ["uncertainty", "label"]) {
+        document.querySelectorAll(`[data-panel="${kind}"]`).forEach((panel) => { panel.hidden = !p[kind]; });
+      }
+      $("g-scale").innerHTML = p.uncertainty ? "" : "This strategy needs no uncertainty map.";
       if (p.uncertainty) {
         const bar = document.createElement("span");
         bar.className = "ramp";
@@ -447,6 +448,7 @@
       }
       planes.forEach((_, k) => drawPlane(k));
     }
+    const voxel = (p, axis, at) => p.low[axis] + Math.floor(((at + 0.5) * p.crop[axis]) / p.shape[axis]);
     const hex = (text) => [1, 3, 5].map((k) => parseInt(text.slice(k, k + 2), 16));
     function drawPlane(axis) {
       if (!current) return;
@@ -455,8 +457,8 @@
       const at = Number($(`g-slice-${axes[axis]}`).value);
       const strides = [p.shape[1] * p.shape[2], p.shape[2], 1];
       const height = p.shape[rows], width = p.shape[columns];
-      const original = axis === 0 ? p.slices[at] : null;
-      $(`g-out-${axes[axis]}`).textContent = original === null ? `${at + 1} / ${p.shape[axis]}` : `z = ${original}`;
+      const place = axis === 0 ? p.slices[at] : voxel(p, axis, at);
+      $(`g-out-${axes[axis]}`).textContent = `${axes[axis]} = ${place}`;
       const tints = classes.map((one) => hex(one.colour));
       planes[axis].querySelectorAll("canvas").forEach((canvas) => {
         const kind = canvas.dataset.kind;
@@ -466,7 +468,8 @@
         const context = small.getContext("2d");
         const pixels = context.createImageData(width, height);
         for (let r = 0; r < height; r += 1) for (let c = 0; c < width; c += 1) {
-          const i = at * strides[axis] + r * strides[rows] + c * strides[columns];
+          const row = rows === 0 ? height - 1 - r : r; // z points up
+          const i = at * strides[axis] + row * strides[rows] + c * strides[columns];
           const grey = volumes.image[i];
           let tint = null, weight = 0;
           if (kind === "uncertainty" && volumes.uncertainty) { tint = ramp[volumes.uncertainty[i]]; weight = 0.7; }
@@ -486,10 +489,10 @@
         view.strokeStyle = "#00e5ff";
         view.lineWidth = 3;
         view.setLineDash(inside ? [] : [8, 7]);
-        const [top, bottom] = p.box[rows].map((f) => f * canvas.height), [left, right] = p.box[columns].map((f) => f * canvas.width);
+        const [top, bottom] = (rows === 0 ? [1 - p.box[0][1], 1 - p.box[0][0]] : p.box[rows]).map((f) => f * canvas.height), [left, right] = p.box[columns].map((f) => f * canvas.width);
         view.strokeRect(left, top, right - left, bottom - top);
         const words = { image: "image", uncertainty: p.uncertainty ? `${q.map} over the image` : "image, no uncertainty map", label: p.label ? "labels over the image" : "image, no labels" };
-        canvas.setAttribute("aria-label", `${p.case}, rank ${p.rank}, plane ${axes[axis]}, slice ${at + 1} of ${p.shape[axis]}: ${words[kind]}; the outline is the queried patch.`);
+        canvas.setAttribute("aria-label", `${p.case}, rank ${p.rank}, ${axes[axis]} = ${place}: ${words[kind]}; the outline is the queried patch.`);
       });
     }
     $("g-trajectory").addEventListener("change", fillCycles);
@@ -499,6 +502,8 @@
     $("g-prev").addEventListener("click", () => step(-1));
     $("g-next").addEventListener("click", () => step(1));
     axes.forEach((axis, k) => $(`g-slice-${axis}`).addEventListener("input", () => drawPlane(k)));
+    const first = data.trajectories.find((t) => g.index[t.id] && Object.values(g.index[t.id]).some((key) => g.queries[key].map));
+    if (first) $("g-trajectory").value = first.id;
     fillCycles();
   }
 
