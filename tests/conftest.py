@@ -97,6 +97,41 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def prepared(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `prepared/`, `oracle.h5` and `reference.h5` of the phantom, read only."""
+    from nnactive_nf.prepare.run import Settings, prepare
+
+    folder = tmp_path_factory.mktemp("prepared")
+    settings = Settings("phantom", "3d_fullres", 0.25, 1, phantom / "groups.csv", None, folds=2, start_size=8)
+    prepare(phantom, settings, 1, folder / "prepared", folder / "oracle.h5", folder / "reference.h5")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labels_file(prepared: Path) -> Path:
+    """Labels of cycle 0 for the prepared phantom: one patch of 8x16x16 around a foreground voxel in each pool case."""
+    import numpy as np
+
+    from nnactive_nf.core.dataset import Dataset
+    from nnactive_nf.core.geometry import box_around, patch_size_in
+    from nnactive_nf.core.labels import Labels, read_labels, write_labels
+
+    dataset = Dataset.open(prepared / "prepared")
+    oracle = read_labels(prepared / "oracle.h5", "oracle", dataset.shapes)
+    rng = np.random.default_rng(3)
+    masks = {}
+    for case in dataset.pool:
+        truth = oracle.masks[case]
+        centre = rng.choice(np.argwhere(truth > 0))
+        box = box_around(centre, patch_size_in((8, 16, 16), truth.shape), truth.shape)
+        masks[case] = np.full_like(truth, oracle.classes.ignore_value)
+        masks[case][box.slices] = truth[box.slices]
+    path = prepared / "labels_c00.h5"
+    write_labels(path, Labels("phantom", "node", 0, oracle.classes, masks))
+    return path
+
+
+@pytest.fixture(scope="session")
 def stage() -> Callable[..., Command]:
     """Run a stage's command as a task would: `stage("prepare", "--input", folder, ...)`."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
@@ -48,6 +50,13 @@ class CaseFacts:
 def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     """Read one case and check it: same grid, declared labels, finite values, as many channels as declared."""
     facts = CaseFacts(case.name)
+    facts.problems = [
+        f"case {case.name}: {role} {path.name} {problem}"
+        for role, path in [*(("image", path) for path in case.images), ("label", case.label)]
+        for problem in _file_problems(path)
+    ]
+    if facts.problems:
+        return facts
     try:
         image_czyx, image_properties = raw.reader().read_images([str(path) for path in case.images])
     except Exception as error:  # readers raise what their libraries raise
@@ -80,6 +89,22 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     )
     facts.foreground_intensities = [np.asarray(values, dtype=np.float32) for values in intensities]
     return facts
+
+
+def _file_problems(path: Path) -> list[str]:
+    """What nnU-Net's readers pass over in a NIfTI file.
+
+    The library behind SimpleITK reads a truncated NIfTI as if zeros followed, and turns NaN into 0, so the file is read
+    once more by nibabel.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return []
+    try:
+        values = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
+    except Exception as error:  # gzip, zlib, struct and nibabel raise their own kinds
+        return [f"cannot be read, it may be truncated ({_one_line(error)})"]
+    bad = int((~np.isfinite(values)).sum())
+    return [f"holds {bad} voxels that are NaN or infinite"] if bad else []
 
 
 def _image_problems(image_czyx: npt.NDArray[Any], raw: RawDataset) -> list[str]:
