@@ -18,6 +18,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--node", required=True, help="Node that the labels will train.")
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle of that node.")
 @click.option("--labels", "labels_file", type=FILE, help="Labels before; none at the start.")
+@click.option("--free-background", is_flag=True, help="In labelled cases, what was not imaged is background.")
 @click.option("--out", required=True, type=FILE, help="Labels file to make.")
 @reports_user_errors
 def main(prepared: Path, oracle: Path, query_file: Path, out: Path, **options: object) -> None:

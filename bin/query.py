@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.options import ZYX
+from nnactive_nf.core.options import PATCH_SIZE, ZYX
 
 FILE = click.Path(path_type=Path)
 
@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--cycles", required=True, type=click.IntRange(1), help="Cycles of the run.")
 @click.option("--size", required=True, type=click.IntRange(1), help="Patches to choose.")
-@click.option("--patch-size", required=True, type=ZYX, help="Patch size z,y,x in voxels.")
+@click.option("--patch-size", required=True, type=PATCH_SIZE, help="Patch size z,y,x in voxels, or whole_image.")
 @click.option(
     "--stride", default="1", show_default=True, type=ZYX, help="Step of the start positions: one number or z,y,x."
 )

@@ -53,7 +53,7 @@ class Problem:
     strategy: str
     size: int
     names: tuple[str, ...] = ("background", "head", "tail")
-    values: tuple[int, ...] = (0, 2, 7)
+    class_values: tuple[int, ...] = (0, 2, 7)
 
     def patch_in(self, case: Case) -> Start:
         return tuple(min(p, n) for p, n in zip(self.patch, case.shape, strict=True))
@@ -321,7 +321,7 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
     case = problem.cases[name]
     rng = problem.rng(name, ALL)
     aware = sum(parts[1:]) > 0
-    present = [i for i in range(1, len(problem.names)) if aware and (case.truth == problem.values[i]).any()]
+    present = [i for i in range(1, len(problem.names)) if aware and (case.truth == problem.class_values[i]).any()]
     picks: list[Pick] = []
     while len(picks) < count:
         taken = [p[1] for p in picks]
@@ -329,7 +329,7 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
         found = None
         if kind >= parts[0]:
             for place in rng.permutation(len(present)):
-                mask = case.truth == problem.values[present[place]]
+                mask = case.truth == problem.class_values[present[place]]
                 start = centred(problem, case, border(mask) if kind >= parts[0] + parts[1] else mask, taken, rng)
                 if start is not None:
                     found = (name, start, problem.names[present[place]], 0.0)

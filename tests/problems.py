@@ -86,7 +86,7 @@ def problem(seed: int, values: str, strategy: str, images: int = 3, longest: int
         if rng.random() < 0.4:
             case.free = np.zeros(shape, dtype=bool)
             case.free[: shape[0] // 2, :, : shape[2] // 2 + 1] = True
-        case.truth = rng.choice(made.values, size=shape, p=_chances(len(made.values))).astype(np.uint8)
+        case.truth = rng.choice(made.class_values, size=shape, p=_chances(len(made.class_values))).astype(np.uint8)
         case.image = rng.normal(size=(2, *shape)).astype(np.float32)
         made.cases[name] = case
     return made
@@ -116,7 +116,7 @@ def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **change
     """The same problem as a pool; `folder` takes the file of complete masks that oracle-aware strategies read."""
     choice = choice_of(text)
     rows = [(name, *start, *size) for name, case in made.cases.items() for start, size in case.boxes]
-    classes = Classes(made.names, made.values)
+    classes = Classes(made.names, made.class_values)
     oracle = None
     if folder is not None:
         oracle = folder / "oracle.h5"

@@ -24,6 +24,7 @@ def annotate(
     node: str,
     cycle: int,
     labels_file: Path | None = None,
+    free_background: bool = False,
 ) -> Labels:
     """Labels after the query: those before, and the oracle's values in the queried patches.
 
@@ -35,6 +36,8 @@ def annotate(
         node: the node that the labels will train.
         cycle: its cycle.
         labels_file: labels before; `None` at the start.
+        free_background: voxels where nothing was imaged become background in cases that get their first label. They
+            cost nobody time and are not counted in the patch table.
 
     Raises:
         UserError: a patch lies outside its image or on another patch, or its case is not in the pool; one line each.
@@ -58,6 +61,8 @@ def annotate(
             )
         if name not in labels.masks:
             labels.masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
+            if free_background:
+                labels.masks[name][dataset.empty_mask(name)] = dataset.classes.values[0]
         mask = labels.masks[name]
         for box, row in zip(patch_boxes(part, name), part.itertuples(), strict=True):
             mask[box.slices] = truth[box.slices]

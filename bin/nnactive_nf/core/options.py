@@ -29,4 +29,15 @@ class Zyx(click.ParamType):
         return as_shape(numbers)
 
 
+class PatchSize(Zyx):
+    """A patch size: `z,y,x`, or `whole_image` for patches that are cut to each image."""
+
+    name = "z,y,x|whole_image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
+        """Text to a tuple of three positive ints, larger than any image for `whole_image`."""
+        return (1 << 30,) * 3 if value == "whole_image" else super().convert(value, param, ctx)
+
+
 ZYX = Zyx()
+PATCH_SIZE = PatchSize()

@@ -93,16 +93,16 @@ def window_sums(planes: Planes, grid: Grid) -> Iterator[Planar]:
     size_z, size_y, size_x = grid.size_zyx
     starts_y, starts_x = (_as_index(s) for s in grid.starts[1:])
     stops_y, stops_x = (_as_index(s, size) for s, size in zip(grid.starts[1:], (size_y, size_x), strict=True))
-    limit = (1 << 63) / grid.voxels
+    to_fixed = _ToFixed((height, width), grid.voxels)
     column = np.zeros((height, width), dtype=np.int64)
     along_y = np.zeros((height + 1, width), dtype=np.int64)
     along_x = np.zeros((grid.counts[1], width + 1), dtype=np.int64)
     wanted = iter(grid.starts[0].tolist())
     start = next(wanted)
     for z in range(grid.shape_zyx[0]):
-        column += _fixed(planes(z), limit)
+        column += to_fixed(planes(z))
         if z >= size_z:
-            column -= _fixed(planes(z - size_z), limit)
+            column -= to_fixed(planes(z - size_z))
         if z == start + size_z - 1:
             np.cumsum(column, axis=0, out=along_y[1:])
             np.cumsum(along_y[stops_y] - along_y[starts_y], axis=1, out=along_x[:, 1:])
@@ -116,14 +116,24 @@ def _as_index(starts: npt.NDArray[np.int64], offset: int = 0) -> slice | npt.NDA
     return starts + offset
 
 
-def _fixed(plane: npt.NDArray[Any], limit: float) -> Planar:
-    if not np.issubdtype(plane.dtype, np.floating):
-        return plane.astype(np.int64, copy=False)
-    scaled = np.multiply(plane, float(ONE), dtype=np.float64)
-    np.rint(scaled, out=scaled)
-    if not max(float(scaled.max()), -float(scaled.min())) < limit:  # also where it is NaN
-        raise UserError("a map holds values that are not finite or too large to be summed over a patch")
-    return scaled.astype(np.int64)
+class _ToFixed:
+    """Planes of real numbers as int64 multiples of 2^-32, in the same memory at each call."""
+
+    def __init__(self, shape_yx: tuple[int, int], voxels: int) -> None:
+        self._limit = (1 << 63) / voxels
+        self._scaled = np.empty(shape_yx, dtype=np.float64)
+        self._whole = np.empty(shape_yx, dtype=np.int64)
+
+    def __call__(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The plane in fixed point; whole numbers and truth values as they are."""
+        if not np.issubdtype(plane.dtype, np.floating):
+            return plane
+        np.multiply(plane, float(ONE), out=self._scaled, dtype=np.float64)
+        np.rint(self._scaled, out=self._scaled)
+        if not max(float(self._scaled.max()), -float(self._scaled.min())) < self._limit:  # also where it is NaN
+            raise UserError("a map holds values that are not finite or too large to be summed over a patch")
+        np.copyto(self._whole, self._scaled, casting="unsafe")
+        return self._whole
 
 
 class Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,17 +23,18 @@ class OwnStrategy(Scored):
     """A function `name(image, **options)` that returns a map, or a class with `scores(image)` and maybe `choose`."""
 
     def __init__(self, path: Path, name: str, thing: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        self.path = path
         self.where = f"{path}: strategy '{name}'"
         self.options = options
-        self.thing: Any = thing(**options) if inspect.isclass(thing) else thing
+        self.thing: Any = self._ask(thing, **options) if inspect.isclass(thing) else thing
 
     def scores(self, image: Image) -> Scores:
         """Scores of all start positions: means of the function's map, or what the class's `scores` gives."""
         if not hasattr(self.thing, "scores"):
-            values = np.asarray(self.thing(image, **self.options))
+            values = np.asarray(self._ask(self.thing, image, **self.options))
             self._check(values, image.shape_zyx, "map")
             return image.mean_scores(planes_of(values.astype(np.float64, copy=False)))
-        values = np.asarray(self.thing.scores(image))
+        values = np.asarray(self._ask(self.thing.scores, image))
         self._check(values, image.grid.counts, "scores")
         return image.bar(Scores(values.astype(np.float64), image.grid))
 
@@ -40,7 +42,18 @@ class OwnStrategy(Scored):
         """The class's own choice, checked, or the best of all."""
         if not hasattr(self.thing, "choose"):
             return super().choose(candidates, pool, size)
-        return list(self.thing.choose(candidates, pool, size))
+        return list(self._ask(self.thing.choose, candidates, pool, size))
+
+    def _ask(self, thing: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call the user's code; what goes wrong in it is told with its line."""
+        try:
+            return thing(*arguments, **options)
+        except UserError:
+            raise
+        except Exception as error:
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path)]
+            at = f" in line {lines[-1]}" if lines else ""
+            raise UserError(f"{self.where}: {type(error).__name__}{at}: {error}") from error
 
     def _check(self, values: np.ndarray[Any, Any], shape: tuple[int, ...], what: str) -> None:
         if values.shape != shape or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):

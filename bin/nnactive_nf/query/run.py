@@ -108,7 +108,8 @@ def choice_of(text: str, strategy_file: Path | None = None) -> Choice:
     own.check_options(strategy_file, named.name, public[named.name], values)
     strategy = own.OwnStrategy(strategy_file, named.name, public[named.name], values)
     shown = [name for name in maps if name in ("predictive_entropy", "expected_entropy")]
-    return Choice(strategy, canonical(named.name, values, {}), values, maps, view_map=shown[0] if shown else "")
+    name = canonical(named.name, values, {})
+    return Choice(strategy, name, values, maps, start=not maps, view_map=shown[0] if shown else "")
 
 
 def query(

@@ -1,0 +1,136 @@
+"""Class-stratified strategies: quotas to the patch."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import problems
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnactive_nf.query import stratified
+from nnactive_nf.query.run import choose
+from nnactive_nf.query.stratified import caps, exponential, quotas, sigmoid
+
+NAMES = ("background", "spleen", "left kidney", "liver", "stomach")
+VALUES = (0, 1, 5, 6, 44)
+
+
+def rich(classes: int = 4, images: int = 8, unseen: tuple[int, ...] = (), **rules) -> problems.brute.Problem:
+    """Images with room for many patches; classes in `unseen` have probability 0 everywhere."""
+    rules = {"size": 20, "patch": (2, 2, 2), "stride": (1, 1, 1), "per_image": 20, "cycle": 2} | rules
+    rules |= {"names": NAMES[: classes + 1], "class_values": VALUES[: classes + 1]}
+    made = problems.problem(4, "random", "", images=0, **rules)
+    rng = np.random.default_rng(5)
+    for index in range(images):
+        case = problems.brute.Case((6, 8, 8), maps=problems.tiny.maps_of(rng, 2, classes + 1, (6, 8, 8)))
+        for label in unseen:
+            case.maps["mean_probability"][label] = 0
+        made.cases[f"case_{index:02d}"] = case
+    return made
+
+
+def components(made: problems.brute.Problem, text: str) -> tuple[Counter, list[str]]:
+    said: list[str] = []
+    pool, choice = problems.pool_of(made, text, log=said.append)
+    return Counter(pick.component for pick in choose(pool, choice, made.size)), said
+
+
+@pytest.mark.parametrize("text", ["class_pe", "class_power_pe", "clasp_pe"])
+@pytest.mark.parametrize(("fraction", "each", "rest"), [(0.66, 3, 7), (0.33, 1, 14), (1, 5, 0), (0, 0, 20)])
+def test_classes_share_their_part_equally(text: str, fraction: float, each: int, rest: int) -> None:
+    found, said = components(rich(), f"{text}:class_fraction={fraction}")
+    over = int(20 * fraction) - 4 * each
+    assert found["all"] == rest
+    assert sorted(found[name] for name in NAMES[1:]) == sorted([each + 1] * over + [each] * (4 - over))
+    assert said == []
+
+
+def test_what_is_left_over_goes_to_classes_drawn_at_random() -> None:
+    favoured = Counter()
+    for seed in range(60):
+        quota = quotas(20, 0.66, NAMES[1:], np.random.default_rng(seed))
+        assert sum(quota.values()) == 13
+        favoured[max(quota, key=quota.get)] += 1
+    assert set(favoured) == set(NAMES[1:])
+
+
+def test_more_classes_than_patches() -> None:
+    found, _ = components(rich(size=3), "class_pe:class_fraction=0.7")
+    assert found["all"] == 1 and sum(found[name] for name in NAMES[1:]) == 2
+    assert max(found.values()) == 1
+    found, _ = components(rich(size=1), "class_pe")
+    assert found == {"all": 1}
+
+
+def test_a_class_that_nobody_predicts_leaves_its_quota_to_the_rest() -> None:
+    found, said = components(rich(unseen=(2,)), "class_pe")
+    assert found["left kidney"] == 0
+    assert sum(found.values()) == 20
+    assert found["all"] == 20 - sum(found[name] for name in NAMES[1:])
+    assert len(said) == 1
+    assert "class 'left kidney' fills 0 of its" in said[0] and "go to the unstratified part" in said[0]
+
+
+@pytest.mark.parametrize("text", ["class_pe", "class_power_pe", "clasp_pe"])
+def test_no_class_is_predicted_at_all(text: str) -> None:
+    """One image has room for all: the classes' share of it goes to the unstratified component."""
+    found, said = components(rich(images=1, unseen=(1, 2, 3, 4), size=15), text)
+    assert found == {"all": 15}
+    assert len(said) == 4
+
+
+def test_left_over_candidates_of_classes_fill_a_short_unstratified_part() -> None:
+    """One patch per image: few images give theirs to the unstratified component, the query still gets its size."""
+    found, said = components(rich(images=12, per_image=1, size=12), "class_pe:class_fraction=0.1")
+    assert sum(found.values()) == 12
+    assert found["all"] >= 11
+    assert any("lacks candidates" in line for line in said)
+
+
+@given(st.integers(1, 60), st.integers(1, 15), st.sampled_from([0.33, 0.5, 0.66]))
+def test_caps(per_image: int, classes: int, fraction: float) -> None:
+    names = [f"class {i}" for i in range(classes)]
+    cap = caps(per_image, fraction, names)
+    hundredths = round(fraction * 100)
+    assert cap["all"] == max(1, per_image * (100 - hundredths) // 100)
+    assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * classes))}
+
+
+def test_an_image_never_gives_more_than_its_most() -> None:
+    made = rich(images=2, per_image=3, size=6)
+    pool, choice = problems.pool_of(made, "class_pe")
+    assert Counter(pick.case for pick in choose(pool, choice, 6)) == {"case_00": 3, "case_01": 3}
+
+
+def test_components_alternate_in_the_table() -> None:
+    pool, choice = problems.pool_of(rich(), "class_pe:class_fraction=0.8")
+    order = [pick.component for pick in choose(pool, choice, 20)]
+    assert order == [*NAMES[1:], "all"] * 4
+
+
+def test_scores_made_anew_each_turn_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = rich(images=3, per_image=9)
+    kept = problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20))
+    monkeypatch.setattr(stratified, "KEPT_BYTES", 1)
+    assert problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20)) == kept
+
+
+def test_schedules() -> None:
+    assert [round(exponential(1, 100, k, 5), 6) for k in range(5)] == [1, 3.162278, 10, 31.622777, 100]
+    for width in (2, 0.5):
+        betas = [sigmoid(1, 100, width, k, 5) for k in range(5)]
+        assert betas[0] == pytest.approx(1) and betas[2] == pytest.approx(50.5) and betas[4] == pytest.approx(100)
+        assert betas == sorted(betas)
+    low, high = 1 / (1 + np.exp(3)), 1 / (1 + np.exp(-3))
+    wanted = 1 + 99 * (1 / (1 + np.exp(1.5)) - low) / (high - low)
+    assert sigmoid(1, 100, 2, 1, 5) == pytest.approx(wanted)
+
+
+def test_clasp_is_class_power_pe_with_the_beta_of_the_cycle() -> None:
+    made = rich(cycle=2)
+    pool, choice = problems.pool_of(made, "clasp_pe")
+    other, power = problems.pool_of(made, "class_power_pe:beta=10")
+    other = replace(other, strategy="clasp_pe")  # the same random streams
+    assert choose(pool, choice, 20) == choose(other, power, 20)

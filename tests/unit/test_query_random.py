@@ -1,0 +1,161 @@
+"""Random strategies and starts."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import problems
+import pytest
+import tiny
+from scipy import stats
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.query.randomly import border_of
+from nnactive_nf.query.run import Settings, choose, query
+
+
+def blob(shape: tuple[int, int, int] = (12, 12, 12)) -> np.ndarray:
+    """A cube of class `head` in one corner region and a cube of `tail` in another."""
+    truth = np.zeros(shape, dtype=np.uint8)
+    truth[1:5, 1:5, 1:5] = 2
+    truth[7:11, 7:11, 7:11] = 7
+    return truth
+
+
+@pytest.mark.parametrize(("text", "share"), [("random", 0), ("random_fg33", 1 / 3), ("random_fg66", 2 / 3)])
+def test_shares_of_centred_patches_and_of_classes(text: str, share: float, tmp_path: Path) -> None:
+    made = problems.problem(0, "flat", "", images=1, size=1, patch=(1, 1, 1), stride=(1, 1, 1), per_image=1)
+    (case,) = made.cases.values()
+    case.shape, case.boxes, case.free, case.truth = (12, 12, 12), [], None, blob()
+    found, inside, edge = Counter(), 0, 0
+    rim = border_of(case.truth == 2) | border_of(case.truth == 7)
+    base, _ = problems.pool_of(made, text, tmp_path)
+    for seed in range(500):
+        _, choice = problems.pool_of(made, text)
+        (pick,) = choose(replace(base, seed=seed), choice, 1)
+        found[pick.component] += 1
+        if pick.component != "all":
+            assert case.truth[pick.box.start_zyx] == {"head": 2, "tail": 7}[pick.component]
+            inside += 1
+            edge += bool(rim[pick.box.start_zyx])
+    assert stats.binomtest(inside, 500, share or 1e-9).pvalue > 1e-3
+    if share:
+        assert stats.binomtest(found["head"], inside, 0.5).pvalue > 1e-3
+        on_rim = 0.5 + 0.5 * rim.sum() / (case.truth > 0).sum()  # border draws, and class draws that fall on it
+        assert stats.binomtest(edge, inside, on_rim).pvalue > 1e-3
+
+
+def test_images_come_in_rounds(tmp_path: Path) -> None:
+    dataset = tiny.prepared(tmp_path / "prepared", {f"c{i}": (9, 9, 9) for i in range(5)})
+    picks, *_ = query(tmp_path / "prepared", Settings("random", 3, 0, 3, 15, (3, 3, 3), start=True))
+    rounds = [sorted(pick.case for pick in picks[i : i + 5]) for i in (0, 5, 10)]
+    assert rounds == [dataset.pool] * 3
+    orders = [tuple(pick.case for pick in picks[i : i + 5]) for i in (0, 5, 10)]
+    assert any(a != b for a, b in pairwise(orders))
+
+
+def test_a_crowded_image_is_filled_to_the_last_place() -> None:
+    made = problems.problem(0, "flat", "", images=1, size=9, patch=(1, 1, 1), stride=(1, 1, 1), per_image=9)
+    (case,) = made.cases.values()
+    case.shape, case.free, case.boxes = (1, 3, 3), None, []
+    pool, choice = problems.pool_of(made, "random")
+    assert len({pick.box.start_zyx for pick in choose(pool, choice, 9)}) == 9
+    with pytest.raises(UserError, match="wants 10 patches, but the pool has only 9"):
+        choose(replace(pool, per_image=20), choice, 10)
+
+
+def test_border_is_the_class_less_its_erosion() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        mask = rng.random((5, 6, 4)) < 0.6
+        assert np.array_equal(border_of(mask), problems.brute.border(mask))
+    assert not border_of(np.zeros((2, 2, 2), dtype=bool)).any()
+
+
+CLASSES = Classes(("background", "common", "rare", "rarest"), (0, 1, 4, 9))
+
+
+@pytest.fixture
+def pool(tmp_path: Path):
+    """Ten cases: `common` in all, `rare` in four, `rarest` in two."""
+    shapes = {f"case_{i}": (10, 12, 12) for i in range(10)}
+    dataset = tiny.prepared(tmp_path / "prepared", shapes, classes=CLASSES)
+    masks = {}
+    for i, case in enumerate(dataset.pool):
+        masks[case] = np.zeros(shapes[case], dtype=np.uint8)
+        masks[case][2:4, 2:4, 2:4] = 1
+        if i < 4:
+            masks[case][6:8, 6:9, 6:9] = 4
+        if i in (2, 7):
+            masks[case][5, 9, 2] = 9
+    tiny.oracle(tmp_path / "oracle.h5", dataset, masks)
+    return tmp_path, masks
+
+
+@pytest.mark.parametrize("start", ["random", "random_fg33", "random_fg66", "coverage"])
+def test_class_guarantee(start: str, pool) -> None:
+    folder, masks = pool
+    for seed in range(5):
+        settings = Settings(start, seed, 0, 3, 12, (4, 4, 4), start=True, class_guarantee=True)
+        picks, *_ = query(folder / "prepared", settings, oracle_file=folder / "oracle.h5")
+        assert len(picks) == 12
+        assert [pick.component for pick in picks[:4]] == ["rarest", "rarest", "rare", "rare"]
+        assert Counter(pick.component for pick in picks[:8]) == dict.fromkeys(CLASSES.names, 2)
+        for name, value in zip(CLASSES.names, CLASSES.values, strict=True):
+            mine = [pick for pick in picks[:8] if pick.component == name]
+            assert len({pick.case for pick in mine}) == 2
+            assert all((masks[pick.case][pick.box.slices] == value).any() for pick in mine)
+
+
+def test_without_guarantee_no_truth_is_needed(pool) -> None:
+    folder, _ = pool
+    for start in ("random", "coverage"):
+        picks, *_ = query(folder / "prepared", Settings(start, 1, 0, 3, 5, (4, 4, 4), start=True))
+        assert len(picks) == 5
+    with pytest.raises(UserError, match="give --oracle"):
+        query(folder / "prepared", Settings("random_fg33", 1, 0, 3, 5, (4, 4, 4), start=True))
+    with pytest.raises(UserError, match="give --oracle"):
+        query(folder / "prepared", Settings("random", 1, 0, 3, 12, (4, 4, 4), start=True, class_guarantee=True))
+
+
+def test_two_patients_where_there_are_two(tmp_path: Path) -> None:
+    shapes = {f"case_{i}": (6, 6, 6) for i in range(6)}
+    groups = dict.fromkeys(shapes, "one") | {"case_5": "two"}
+    dataset = tiny.prepared(tmp_path / "prepared", shapes, groups=groups)
+    tiny.oracle(tmp_path / "oracle.h5", dataset)
+    for seed in range(8):
+        settings = Settings("random", seed, 0, 3, 6, (2, 2, 2), start=True, class_guarantee=True)
+        picks, *_ = query(tmp_path / "prepared", settings, oracle_file=tmp_path / "oracle.h5")
+        for name in dataset.classes.names:
+            assert {groups[pick.case] for pick in picks if pick.component == name} == {"one", "two"}
+
+
+def test_a_budget_below_the_guarantee_and_a_class_in_no_case_are_told(pool) -> None:
+    folder, _ = pool
+    settings = Settings("random", 1, 0, 3, 7, (4, 4, 4), start=True, class_guarantee=True)
+    with pytest.raises(UserError, match="raise the start size to 8"):
+        query(folder / "prepared", settings, oracle_file=folder / "oracle.h5")
+    dataset = tiny.prepared(folder / "other", {"a": (5, 5, 5), "b": (5, 5, 5)})
+    nothing = {case: np.zeros((5, 5, 5), dtype=np.uint8) for case in "ab"}
+    tiny.oracle(folder / "nothing.h5", dataset, nothing)
+    with pytest.raises(UserError, match="class 'head' is in no case"):
+        query(folder / "other", settings, oracle_file=folder / "nothing.h5")
+
+
+def test_coverage_spreads_over_unlike_images(tmp_path: Path) -> None:
+    """Nine images of one look and one of another: k-means++ finds the other at once, random rarely."""
+    rng = np.random.default_rng(0)
+    shapes = {f"c{i}": (8, 8, 8) for i in range(10)}
+    images = {case: rng.normal(0, 0.1, size=(1, 8, 8, 8)).astype(np.float32) for case in shapes}
+    images["c4"] = rng.normal(9, 3, size=(1, 8, 8, 8)).astype(np.float32)
+    tiny.prepared(tmp_path / "prepared", shapes, images=images)
+    hits = Counter()
+    for seed in range(25):
+        for text in ("coverage", "random"):
+            picks, *_ = query(tmp_path / "prepared", Settings(text, seed, 0, 3, 3, (4, 4, 4), start=True))
+            hits[text] += any(pick.case == "c4" for pick in picks)
+    assert hits["coverage"] >= 24
+    assert hits["random"] <= 17
