@@ -116,7 +116,9 @@ workflow ACTIVE_LEARNING {
     queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference ->
         def row = row_of(plan, trajectory)
         def strategy = strategy_of(plan, trajectory)
-        [trajectory, query_settings(row, trajectory, node_of(plan, trajectory)), images, masks, files, strategy.oracle_aware ? oracle : [], strategy.own ? file(row.strategy_file) : []]
+        def settings = query_settings(row, trajectory, node_of(plan, trajectory))
+        def seen = strategy.oracle_aware || settings.class_guarantee ? oracle : []
+        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : []]
     }
     QUERY(queries, code_digest('query'))
 

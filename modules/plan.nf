@@ -5,7 +5,8 @@
  * A node is a trained ensemble, a trajectory asks for the labels of one cycle; both are maps of
  * [id, dataset, regime, seed, cycle, strategy]. At cycle 0 all strategies share one node, whose strategy is ''.
  */
-include { own_strategies ; own_maps ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './strategies.nf'
+include { nearest } from './parameters.nf'
+include { map_names ; own_maps ; own_strategies ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './strategies.nf'
 
 // Rows of the plan from typed parameters that `plan_errors` found nothing wrong with.
 def plan_rows(values) {
@@ -28,11 +29,10 @@ def known_strategies(values) {
     strategy_registry() + own_strategies(values.strategy_file)
 }
 
-
 // Without --dataset, the input's own name.
 def dataset_name(values) {
     def name = is_phantom(values) ? values.input : file(values.input).name
-    values.dataset ?: name.replaceAll(/[^A-Za-z0-9._-]/, '_')
+    values.dataset ?: file_name(name)
 }
 
 def is_phantom(values) {
@@ -56,7 +56,12 @@ def row_of(plan, meta) {
 
 // Ids: <dataset>-<regime>-<strategy>-s<seed>, and -c<cycle> behind it for a node. Cycle 0 has no strategy in it.
 def stem(row, strategy, seed) {
-    [row.dataset, row.regime, strategy, "s${seed}"].findAll { part -> part }.join('-').replaceAll(/[^A-Za-z0-9._-]/, '_')
+    [row.dataset, row.regime, strategy, "s${seed}".toString()].findAll { part -> part }.collect { part -> file_name(part) }.join('-')
+}
+
+// A text as part of a file name.
+def file_name(text) {
+    text.replaceAll(/[^A-Za-z0-9._-]/, '_')
 }
 
 def node_id(row, strategy, seed, cycle) {
@@ -140,108 +145,134 @@ def trajectory_design(row, strategy, seed) {
 
 // What cannot be run, one line each. Values that `parameter_errors` names are null here and passed over.
 def plan_errors(values) {
-    input_errors(values) + strategy_list_errors(values) + size_errors(values) + place_errors(values)
+    input_errors(values) + strategy_list_errors(values) + own_file_errors(values) + budget_errors(values) + place_errors(values)
 }
 
 def input_errors(values) {
-    if( !values.input || is_phantom(values) )
+    if( !values.input )
         return []
-    def folder = file(values.input)
-    if( !folder.exists() )
-        return ["--input ${values.input}: no such folder"]
-    if( !folder.isDirectory() )
-        return ["--input ${values.input}: not a folder; an nnU-Net raw or a Decathlon folder is wanted"]
-    if( !folder.resolve('dataset.json').exists() )
-        return ["--input ${values.input}: no dataset.json in it; an nnU-Net raw or a Decathlon folder is wanted"]
-    if( !case_count(values) )
-        return ["--input ${values.input}: no labels in labelsTr; an nnU-Net raw or a Decathlon folder is wanted"]
+    def layout = 'an nnU-Net raw or a Decathlon folder is wanted'
+    if( !is_phantom(values) && !file(values.input).exists() )
+        return ["--input ${values.input}: no such folder; ${layout}, or 'phantom'"]
+    if( !is_phantom(values) && !file(values.input).isDirectory() )
+        return ["--input ${values.input}: not a folder; ${layout}"]
+    if( !is_phantom(values) && !file("${values.input}/dataset.json").exists() )
+        return ["--input ${values.input}: no dataset.json in it; ${layout}"]
+    def cases = case_count(values)
+    if( cases == 0 )
+        return ["--input ${values.input}: no training cases in it; ${layout}"]
+    if( cases == 1 )
+        return ["--input ${values.input}: one case only; a pool and a test set need more"]
     return []
 }
 
-// Cases with a label in the input; 0 where that is not known.
+// Number of cases in the input: what dataset.json lists, or the files in labelsTr; null where that is not known.
 def case_count(values) {
-    if( !values.input )
-        return 0
-    is_phantom(values) ? values.phantom_cases ?: 0 : files("${values.input}/labelsTr/[!.]*").size()
+    if( is_phantom(values) )
+        return values.phantom_cases
+    if( !values.input || !file("${values.input}/dataset.json").exists() )
+        return null
+    def listed = listed_cases(file("${values.input}/dataset.json"))
+    listed == null ? null : listed ?: files("${values.input}/labelsTr/[!.]*").size()
 }
 
+// Cases that dataset.json names itself (the Decathlon's `training`, nnU-Net's `dataset`); null where it is no JSON.
+def listed_cases(path) {
+    try {
+        def head = new groovy.json.JsonSlurper().parseText(path.text)
+        return head instanceof Map ? (head.training ?: head.dataset ?: []).size() : null
+    }
+    catch( Exception _error ) {
+        return null
+    }
+}
+
+// With a strategy file that is not there, unknown names may be its own.
 def strategy_list_errors(values) {
-    if( values.strategy_file && !file(values.strategy_file).exists() )
-        return []
     def known = known_strategies(values)
+    def sure = values.strategy_file == null || file(values.strategy_file).exists()
     def texts = strategy_texts(values.strategies)
-    def wrong = texts.unique(false).collectMany { text -> strategy_errors('--strategies', text, known) }
-    def parsed = texts.collect { text -> parse_strategy(text, known) }.findAll { strategy -> strategy }
+    def strategies = texts.collect { text -> parse_strategy(text, known) }
+    def parsed = strategies.findAll { strategy -> strategy }
+    def checked = [texts, strategies].transpose().findAll { _text, strategy -> sure || strategy }.collect { text, _strategy -> text }
     def same = parsed.groupBy { strategy -> [strategy.base, strategy.options] }.values().findAll { group -> group.size() > 1 }
-    def names = parsed.groupBy { strategy -> strategy.name.replaceAll(/[^A-Za-z0-9._-]/, '_') }.values().findAll { group -> group.size() > 1 && group*.name.unique().size() > 1 }
+    def alike = parsed.groupBy { strategy -> file_name(strategy.name) }.values()*.name*.unique().findAll { names -> names.size() > 1 }
     (texts ? [] : ['--strategies: no strategy is named']) +
-        wrong +
-        same.collect { group -> "--strategies: ${group*.name.unique().join(' and ')} ${group*.name.unique().size() > 1 ? 'are one strategy' : 'is named twice'}; name it once" } +
-        names.collect { group -> "--strategies: ${group*.name.join(' and ')} would have the same file names" } +
-        start_errors(values, known) +
-        own_file_errors(values)
+        checked.unique().collectMany { text -> strategy_errors('--strategies', text, known) } +
+        same*.name*.unique().collect { names ->
+            "--strategies: ${names.size() > 1 ? "${names.join(' and ')} are one strategy" : "${names[0]} is named twice"}; name it once"
+        } +
+        alike.collect { names -> "--strategies: ${names.join(' and ')} would have the same file names" } +
+        (values.start_strategy && sure ? start_errors(values.start_strategy, known) : [])
 }
 
-def start_errors(values, known) {
-    if( !values.start_strategy )
-        return ['--start_strategy: no strategy is named']
-    def wrong = strategy_errors('--start_strategy', values.start_strategy, known.findAll { entry -> entry.start })
-    wrong
+def start_errors(text, known) {
+    def starts = known.findAll { entry -> entry.start }
+    def strategy = parse_strategy(text, known)
+    if( strategy && !(strategy.base in starts*.name) )
+        return ["--start_strategy ${text}: it needs a model, and there is none at the start; use one of ${starts*.name.join(', ')}"]
+    strategy_errors('--start_strategy', text, starts)
 }
 
 def own_file_errors(values) {
-    if( !values.strategy_file )
+    if( !values.strategy_file || !file(values.strategy_file).exists() )
         return []
-    def text = file(values.strategy_file).text
+    def where = "--strategy_file ${values.strategy_file}"
     def own = own_strategies(values.strategy_file)*.name
-    def built_in = strategy_registry()*.name
-    (own ? [] : ["--strategy_file ${values.strategy_file}: no function is defined in it"]) +
-        (own_maps(text) == null ? ["--strategy_file ${values.strategy_file}: no line MAPS = [...] that names the maps wanted; write MAPS = [] for none"] : []) +
-        own.intersect(built_in).collect { name -> "--strategy_file ${values.strategy_file}: '${name}' is a built-in strategy; take another name" }
+    def maps = own_maps(file(values.strategy_file).text)
+    (own ? [] : ["${where}: no public function or class is defined in it"]) +
+        (maps == null ? ["${where}: no line MAPS = [...] that names the maps it needs; write MAPS = [] for none"] : []) +
+        (maps ?: []).findAll { name -> !(name in map_names()) }.collect { name ->
+            "${where}: MAPS names '${name}'; did you mean '${nearest(name, map_names())}'?"
+        } +
+        own.intersect(strategy_registry()*.name).collect { name ->
+            "${where}: '${name}' is the name of a built-in strategy; take another"
+        }
 }
 
-def size_errors(values) {
+// Sizes that do not go together: patches for the folds, cases for the folds, what the pool can give in one query.
+def budget_errors(values) {
     def seeds = values.seeds ? seed_list(values.seeds) : []
-    def cases = case_count(values)
     def twice = seeds.countBy { seed -> seed }.findAll { _seed, times -> times > 1 }.keySet()
-    (values.seeds == null ? ['--seeds: no seed is named'] : []) +
-        twice.collect { seed -> "--seeds: ${seed} is named twice; name it once" } +
-        start_size_errors(values) +
-        (cases == 1 ? ["--input ${values.input}: one case only; a pool and a test set need more"] : cases > 1 ? pool_errors(values, cases) : [])
-}
-
-def start_size_errors(values) {
-    if( values.folds && values.start_size && values.start_size < values.folds )
-        return ["--start_size ${values.start_size}: ${values.folds} folds need at least ${values.folds} patches, one each (--folds)"]
-    return []
+    def few = values.folds && values.start_size && values.start_size < values.folds
+    twice.collect { seed -> "--seeds: ${seed} is named twice; name it once" } +
+        (few ? ["--start_size ${values.start_size}: ${values.folds} folds need at least one patch each (--folds)"] : []) +
+        pool_errors(values, case_count(values))
 }
 
 // Where patients are grouped, the pool may be larger than test_fraction leaves it.
 def pool_errors(values, cases) {
-    if( !values.test_fraction )
+    if( !cases || cases < 2 || !values.test_fraction )
         return []
-    def held_out = values.groups || values.group_pattern ? 1 : Math.max(1, Math.round(values.test_fraction * cases as double))
-    def pool = cases - held_out
+    def grouped = is_phantom(values) || values.groups || values.group_pattern
+    def pool = cases - (grouped ? 1 : Math.max(1, Math.round(values.test_fraction * cases as double)))
     if( pool < 1 )
-        return ["--test_fraction ${values.test_fraction}: ${cases} cases leave none for the pool"]
+        return ["--test_fraction ${values.test_fraction}: it leaves none of ${cases} cases for the pool"]
     def most = pool * (values.patches_per_image ?: 0)
-    def too_many = ['start_size', 'query_size'].findAll { name -> values[name] && most && values[name] > most }
+    def large = ['start_size', 'query_size'].findAll { name -> values[name] && most && values[name] > most }
     (values.folds && values.folds > pool ? ["--folds ${values.folds}: more folds than cases; the pool has ${pool} of ${cases} cases"] : []) +
-        too_many.collect { name -> "--${name} ${values[name]}: the pool can give ${most} patches at most, ${values.patches_per_image} of each of ${pool} cases (--patches_per_image)" }
+        large.collect { name ->
+            "--${name} ${values[name]}: the pool can give ${most} patches at most, ${values.patches_per_image} of each of ${pool} cases (--patches_per_image)"
+        }
 }
 
-// Folders that must take files, by the nearest folder that exists.
+// Folders that must take files.
 def place_errors(values) {
-    ['outdir', 'checkpoint_store'].collect { name ->
-        if( !values[name] )
-            return "--${name}: a folder is needed"
-        if( values[name].contains('://') )
-            return null
-        def place = existing_parent(file(values[name]))
-        java.nio.file.Files.isDirectory(place) && java.nio.file.Files.isWritable(place) ? null : "--${name} ${values[name]}: cannot write to ${place}"
-    }.findAll { line -> line }
+    ['outdir', 'checkpoint_store']
+        .findAll { name -> values[name] && !values[name].contains('://') }
+        .collect { name -> unwritable(file(values[name]), "--${name} ${values[name]}") }
+        .findAll { line -> line }
 }
 
-def existing_parent(path) {
-    path.exists() || path.parent == null ? path : existing_parent(path.parent)
+// Tried in the nearest folder that exists, for permissions alone do not tell (root, read-only mounts).
+def unwritable(path, where) {
+    if( !path.exists() && path.parent != null )
+        return unwritable(path.parent, where)
+    try {
+        java.nio.file.Files.delete(java.nio.file.Files.createTempFile(path, '.nnactive-nf-', '.tmp'))
+        return null
+    }
+    catch( Exception _error ) {
+        return "${where}: cannot write to ${path}; is it a folder, and may you write to it?"
+    }
 }

@@ -1,5 +1,6 @@
 /*
- * QUERY: a strategy chooses the patches that are labelled next. It sees the oracle only if it is oracle-aware.
+ * QUERY: a strategy chooses the patches that are labelled next. It is given the oracle only where it is oracle-aware,
+ * and at a start that guarantees every class.
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
 
