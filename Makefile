@@ -24,7 +24,7 @@ setup-tests: setup
 
 demo: setup
 	@mkdir -p demo
-	cd demo && $(nextflow) run ../main.nf -profile standard,test --outdir results -work-dir work -resume
+	cd demo && $(nextflow) run ../main.nf -profile test --outdir results -work-dir work -resume
 	@echo
 	@echo "Report: $(CURDIR)/demo/results/report.html"
 
