@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
-# Voxels that are worked on at a time; temporaries are then small beside the volumes.
-BLOCK_VOXELS = 1 << 18
+# Voxels that are worked on at a time: temporaries stay in the processor's cache and small beside the volumes.
+BLOCK_VOXELS = 1 << 14
 
 
 class EnsembleAccumulator:
@@ -42,27 +42,18 @@ class EnsembleAccumulator:
             self._entropy[start : start + self._block] += entropy(block)
         self.folds += 1
 
-    def mean_probability(self) -> torch.Tensor:
-        """Mean over the folds `[C, ...]`; the sum becomes the mean in place, so this ends the accumulation."""
-        if self._sum is None:
+    def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean probability `[C, ...]` and expected entropy `[...]` in nats; made in place, so this ends it."""
+        if self._sum is None or self._entropy is None:
             raise ValueError("no fold was added")
-        self._sum /= self.folds
-        mean, self._sum = self._sum.reshape(self._shape), None
-        return mean
-
-    def expected_entropy(self) -> torch.Tensor:
-        """Mean over the folds of each fold's entropy `[...]`, in nats."""
-        if self._entropy is None:
-            raise ValueError("no fold was added")
-        return (self._entropy / self.folds).reshape(self._shape[1:])
+        mean, expected = self._sum.div_(self.folds), self._entropy.div_(self.folds)
+        self._sum = self._entropy = None
+        return mean.reshape(self._shape), expected.reshape(self._shape[1:])
 
 
 def entropy(probability: torch.Tensor) -> torch.Tensor:
     """-sum_c p log p along the first axis, in nats; 0 log 0 = 0."""
-    total = torch.zeros_like(probability[0])
-    for p in probability:
-        total -= torch.xlogy(p, p)
-    return total
+    return torch.special.entr(probability).sum(dim=0)
 
 
 def predictive_entropy(mean: torch.Tensor, block_voxels: int = BLOCK_VOXELS) -> torch.Tensor:

@@ -92,9 +92,9 @@ def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[st
         accumulator.add(probability)
         del probability  # the next fold's must not stand beside this one's
     found: dict[str, npt.NDArray[Any]] = {}
+    mean, expected = accumulator.finish()
     if "expected_entropy" in maps:
-        found["expected_entropy"] = accumulator.expected_entropy().cpu().numpy()
-    mean = accumulator.mean_probability()
+        found["expected_entropy"] = expected.cpu().numpy()
     if "predictive_entropy" in maps:
         found["predictive_entropy"] = predictive_entropy(mean).cpu().numpy()
     if "prediction" in maps:
