@@ -2,9 +2,10 @@
 """Time and peak memory of a query in one image: patch means at all start positions and the choice of 20 patches.
 
 Ours (running sums, masked argmax) stands beside the plain way (convolution by FFT, a list of all positions, a sort, a
-walk down the list). Each is measured in a process of its own, on one core, in the same run; memory is the peak of the
-resident set while it works, less what the process held before (for ours, the arrays counted if that is more), the
-float32 map included.
+walk down the list). Each is measured in a process of its own, on one core, in the same run. Times are seconds that the
+core worked for it (user and system), so that other work on the machine counts less. Memory is the peak of the resident
+set while it works, less what the process held before (for ours, the arrays counted if that is more), the float32 map
+included.
 
     bench/query.py            all sizes; the plain way needs about 10 GB for the largest
     bench/query.py --quick    the two smaller sizes
@@ -81,9 +82,9 @@ def measure(way, shape, patch, stride, repeats):
     before = status("VmRSS")
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         found = {"ours": ours, "plain": plain}[way](values, patch, stride)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     peak = status("VmHWM") - before
     if way == "ours":  # few large arrays, which can be counted: pages used before hide nothing
         tracemalloc.start()

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import intersects
-from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.query.registry import FILE
 from nnactive_nf.query.run import Settings, choose, query
 
@@ -122,10 +121,6 @@ def test_cap_limits_a_strategy_below_the_runs_patches_per_image(tmp_path: Path) 
     assert sorted(p.case for p in picks) == sorted(shapes)
     with pytest.raises(UserError, match="only 4 candidates"):
         query(tmp_path / "prepared", Settings("bald:cap=1", 1, 1, 3, 5, (3, 3, 3)), uncertainty_files=[shard])
-
-
-class Recorder(UncertaintyMaps):
-    read_maps: set[str]
 
 
 @pytest.mark.parametrize("text", NAMES)

@@ -139,13 +139,14 @@ def mean_over_patch(
 
     A voxel has the features of the cell that it lies in; beyond the cells' grid, of the nearest cell.
     """
-    weights = []
+    weights, part = [], [slice(None)]
     for start, cell, count, low, size in zip(
         start_zyx, cell_zyx, features.shape[1:], box.start_zyx, box.size_zyx, strict=True
     ):
         cells = np.clip((np.arange(low, low + size) - start) // cell, 0, count - 1)
-        weights.append(np.bincount(cells, minlength=count) / size)
-    return np.einsum("fzyx,z,y,x->f", features.astype(np.float64), *weights, optimize=True)  # type: ignore[no-any-return]
+        part.append(slice(int(cells[0]), int(cells[-1]) + 1))
+        weights.append(np.bincount(cells - cells[0]) / size)
+    return np.einsum("fzyx,z,y,x->f", features[tuple(part)].astype(np.float64), *weights, optimize=True)  # type: ignore[no-any-return]
 
 
 def _tiles(image: Image) -> list[Box]:
