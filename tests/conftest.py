@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -149,27 +150,47 @@ def nextflow(tmp_path: Path) -> Callable[..., Run]:
     Keywords become parameters (`strategies=...` is `--strategies ...`, True is a bare option). The launch folder is
     the test's own; outdir is `results` and the work folder `work` in it, unless the arguments say otherwise.
     """
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
 
-    def run(
-        *args: object,
-        cwd: Path | None = None,
-        timeout: float = 1200,
-        env: dict[str, str] | None = None,
-        **params: object,
-    ) -> Run:
-        folder = cwd or tmp_path
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [str(NEXTFLOW), "run", str(ROOT / "main.nf"), *map(str, args)]
-        for name, value in params.items():
-            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-        trace = folder / "trace_of_test.txt"
-        trace.unlink(missing_ok=True)
-        done = _run([*command, "-with-trace", str(trace), "-ansi-log", "false"], folder, timeout, env or {})
-        return Run(done.returncode, done.stdout, done.stderr, folder, _read_trace(trace))
+    def run(*args: object, cwd: Path | None = None, **options: Any) -> Run:
+        return run_nextflow(cwd or tmp_path, *args, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The workflow run whole on the phantom, as `make demo` runs it, with real trainings; shared and read only."""
+    folder = tmp_path_factory.mktemp("phantom_run")
+    done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True)
+    assert done.returncode == 0, done.output
+    return done
+
+
+def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
+    """The command line of a run; the test skips where Nextflow is not set up."""
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+    command = [str(NEXTFLOW), "run", str(project / "main.nf"), *map(str, args)]
+    for name, value in params.items():
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return [*command, "-with-trace", "trace_of_test.txt", "-ansi-log", "false"]
+
+
+def run_nextflow(
+    folder: Path,
+    *args: object,
+    timeout: float = 1200,
+    env: dict[str, str] | None = None,
+    project: Path = ROOT,
+    **params: object,
+) -> Run:
+    """Run the workflow in a launch folder and read its trace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = nextflow_command(*args, project=project, **params)
+    trace = folder / "trace_of_test.txt"
+    trace.unlink(missing_ok=True)
+    done = _run(command, folder, timeout, env or {})
+    return Run(done.returncode, done.stdout, done.stderr, folder, _read_trace(trace))
 
 
 def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str]) -> Command:

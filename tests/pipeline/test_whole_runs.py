@@ -1,0 +1,214 @@
+"""Whole runs with real trainings on small data: what a user sees, what a killed run leaves, what runs anew."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Run, nextflow_command, run_nextflow
+
+AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+
+def queries(results: Path) -> dict[str, str]:
+    """Every query table of a run, by its name."""
+    return {path.name: path.read_text() for path in sorted((results / "queries").rglob("*.csv"))}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_phantom_run_makes_what_the_readme_promises(phantom_run: Run) -> None:
+    results = phantom_run.folder / "results"
+    strategies, cycles, folds = 2, 3, 2
+    nodes = 1 + strategies * (cycles - 1)
+    tasks = phantom_run.tasks("COMPLETED")
+    assert tasks["TRAIN"] == folds * nodes
+    assert tasks["EVALUATE"] == tasks["ANNOTATE"] == nodes
+    # predictive_entropy asks for maps at cycles 0 and 1, random never does
+    assert tasks["PREDICT"] == 2
+    for name in ("report.html", "cases.csv", "parameters.json", "versions.json", "tables/metrics.csv"):
+        assert (results / name).stat().st_size > 0, name
+    for name in ("trace.txt", "timeline.html", "report.html", "dag.html"):
+        assert (results / "pipeline_info" / name).is_file()
+    metrics = rows(results / "tables" / "metrics.csv")
+    of_mean = [row for row in metrics if row["class"] == "mean"]
+    assert len(of_mean) == strategies * cycles
+    assert {row["class"] for row in metrics} == {"mean", "organ", "tail", "lesion"}
+    assert max(float(row["dice"]) for row in of_mean) > 0.3, "the networks have learned nothing"
+    assert len(rows(results / "tables" / "queries.csv")) == strategies * (12 + 2 * 8)
+    assert len(list((results / "labels").rglob("*.h5"))) == nodes
+    assert len(list((results / "uncertainty").rglob("*.h5"))) == 2
+    page = (results / "report.html").read_text()
+    assert "predictive_entropy" in page or "Predictive Entropy" in page
+
+
+def test_a_second_run_with_resume_runs_nothing(phantom_run: Run) -> None:
+    again = run_nextflow(phantom_run.folder, "-profile", "test", "-resume", publish_uncertainty=True)
+    assert again.returncode == 0, again.output
+    assert again.trace
+    assert {row["status"] for row in again.trace} == {"CACHED"}
+
+
+def test_shards_workers_and_parser_choose_the_same_patches(phantom_run: Run, tmp_path: Path) -> None:
+    """Trainings come from the first run's store, so they return at once; maps and queries are made anew."""
+    done = run_nextflow(
+        tmp_path, "-profile", "test", env={"NXF_SYNTAX_PARSER": "v2"},
+        shards=3, workers=2, checkpoint_store=phantom_run.folder / "checkpoints",
+    )  # fmt: skip
+    assert done.returncode == 0, done.output
+    assert done.tasks("COMPLETED")["PREDICT"] == 6
+    assert queries(tmp_path / "results") == queries(phantom_run.folder / "results")
+    trainings = [row for row in done.trace if ":TRAIN " in row["name"]]
+    log = next((tmp_path / "work").glob(f"{trainings[0]['hash']}*")) / ".command.out"
+    assert "was trained before" in log.read_text()
+    for name in ("metrics.csv", "queries.csv", "summary.csv"):
+        mine, first = (folder / "results" / "tables" / name for folder in (tmp_path, phantom_run.folder))
+        assert mine.read_text() == first.read_text()
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path) -> None:
+    """Nextflow and its tasks are killed (-9) in mid-training of cycle 1; `-resume` ends as the undisturbed run did."""
+    store = tmp_path / "checkpoints"
+    command = nextflow_command("-profile", "test", cycles=2, epochs=4)
+    with (tmp_path / "first.log").open("w") as log:
+        run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        wait_until(
+            lambda: len(list(store.rglob("checkpoint.pth"))) >= 2 and len(list(store.rglob("latest.pth"))) >= 1,
+            while_alive=run, log=tmp_path / "first.log",
+        )  # fmt: skip
+        kill_family(run.pid)
+        run.wait()
+    finished = {path: path.stat().st_mtime_ns for path in store.rglob("checkpoint.pth")}
+    assert 2 <= len(finished) < 6, "the kill came too early or too late to show anything"
+
+    done = run_nextflow(tmp_path, "-profile", "test", "-resume", cycles=2, epochs=4)
+    assert done.returncode == 0, done.output
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished fold was trained again"
+    assert len(list(store.rglob("checkpoint.pth"))) == 6
+    trained = [json.loads(path.read_text()) for path in (tmp_path / "results" / "training").rglob("*.json")]
+    assert len(trained) == 6
+    resumed = [record for record in trained if record["resumed_from"]]
+    assert resumed, "no training went on from its checkpoint"
+    assert all(0 < epoch < 4 for record in resumed for epoch in record["resumed_from"])
+    assert all(len(record["curve"]) == 4 for record in trained)
+
+    whole = queries(phantom_run.folder / "results")
+    assert {name: text for name, text in whole.items() if "c02" not in name} == queries(tmp_path / "results")
+    expected = [row for row in rows(phantom_run.folder / "results/tables/metrics.csv") if int(row["cycle"]) < 2]
+    assert rows(tmp_path / "results/tables/metrics.csv") == expected
+
+
+def wait_until(
+    condition: Callable[[], bool], while_alive: subprocess.Popen[bytes], log: Path, limit: float = 900
+) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert while_alive.poll() is None, f"the run ended before it could be killed: {log.read_text()}"
+        assert time.monotonic() < end, f"nothing to kill within {limit} s: {log.read_text()}"
+        time.sleep(0.2)
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process and all below it; tasks run in sessions of their own, so by parentage, not by group."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    for member in family:
+        try:
+            os.kill(member, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the workflow whose files a test may change."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("modules", "bin", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs"),
+    [
+        ("bin/nnactive_nf/report/templates/report.html.j2", {"REPORT"}),
+        ("bin/nnactive_nf/evaluate/measures.py", {"EVALUATE", "ANALYSE", "REPORT"}),
+        (
+            "bin/nnactive_nf/train/trainer.py",
+            {"TRAIN", "PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"},
+        ),
+    ],
+)
+def test_a_changed_line_runs_anew_what_rests_on_it(project: Path, tmp_path: Path, changed: str, runs: set[str]) -> None:
+    first = run_nextflow(tmp_path, "-profile", "test", "-stub-run", project=project)
+    assert first.returncode == 0, first.output
+    path = project / changed
+    path.write_text(path.read_text() + ("\n# changed\n" if path.suffix == ".py" else "\n"))
+    again = run_nextflow(tmp_path, "-profile", "test", "-stub-run", "-resume", project=project)
+    assert again.returncode == 0, again.output
+    assert set(again.tasks("COMPLETED")) == runs
+    assert set(again.tasks()) == {
+        "PHANTOM", "PREPARE", "TRAIN", "PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"
+    }  # fmt: skip
+
+
+def test_a_broken_case_ends_the_run_before_any_training(phantom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(phantom, folder)
+    image = sorted((folder / "imagesTr").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:3000])
+    sorted((folder / "labelsTr").iterdir())[1].unlink()
+    done = run_nextflow(tmp_path, "-profile", "test", input=folder, groups=folder / "groups.csv", start_size=8)
+    assert done.returncode != 0
+    assert "label is missing" in done.output
+    assert "Traceback" not in done.output
+    assert set(done.tasks()) == {"PREPARE"}
+
+
+@pytest.mark.hippocampus
+def test_hippocampus_small(hippocampus: Path, tmp_path: Path) -> None:
+    """A dozen real cases of the Decathlon in its own layout, with the profile of the long run."""
+    head = json.loads((hippocampus / "dataset.json").read_text())
+    head["training"] = head["training"][:12]
+    folder = tmp_path / "Task04_Hippocampus"
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for entry in head["training"]:
+        for key in ("image", "label"):
+            (folder / entry[key]).symlink_to((hippocampus / entry[key]).resolve())
+    (folder / "dataset.json").write_text(json.dumps(head))
+    done = run_nextflow(
+        tmp_path, "-profile", "hippocampus_cpu", input=folder, strategies="random_fg33,bald", cycles=2, folds=2,
+        epochs=4, iterations=30, start_size=8, query_size=8, features=4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.output
+    results = tmp_path / "results"
+    of_mean = [row for row in rows(results / "tables" / "metrics.csv") if row["class"] == "mean"]
+    assert len(of_mean) == 4
+    assert max(float(row["dice"]) for row in of_mean) > 0.2, "the networks have learned nothing"
+    assert (results / "report.html").is_file()
