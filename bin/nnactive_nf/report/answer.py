@@ -58,12 +58,7 @@ def _against(design: Design, baseline: str, counts: dict[str, Counter[str]]) -> 
         if not hits:
             parts.append(f"no strategy is shown to be {verdict}")
             continue
-        words = []
-        for name, count in sorted(hits.items(), key=lambda item: -item[1][verdict]):
-            total = sum(count.values())
-            where = "" if total == 1 else f" in {count[verdict]} of {total} settings"
-            words.append(f"{design.strategy(name).label}{where}")
-        parts.append(f"{_listed(words)} {'is' if len(words) == 1 else 'are'} {verdict}")
+        parts.append(_with_places(design, hits, verdict))
     undecided = [
         design.strategy(name).label
         for name, count in counts.items()
@@ -79,6 +74,20 @@ def _against(design: Design, baseline: str, counts: dict[str, Counter[str]]) -> 
     if untested:
         parts.append(f"{_listed(untested)} cannot be tested")
     return f"Against {baseline}: " + "; ".join(parts) + "."
+
+
+def _with_places(design: Design, hits: dict[str, Counter[str]], verdict: str) -> str:
+    """Strategies with this verdict and the number of settings where they have it, which is said once if it is one."""
+    ordered = sorted(hits.items(), key=lambda item: -item[1][verdict])
+    labels = [design.strategy(name).label for name, _ in ordered]
+    places = [(count[verdict], sum(count.values())) for _, count in ordered]
+    verb = "is" if len(labels) == 1 else "are"
+    if len(set(places)) == 1:
+        number, total = places[0]
+        everywhere = f" in all {total} settings" if number == total else f" in {number} of {total} settings"
+        return f"{_listed(labels)} {verb} {verdict}{'' if total == 1 else everywhere}"
+    words = [f"{label} in {number} of {total} settings" for label, (number, total) in zip(labels, places, strict=True)]
+    return f"{_listed(words)} {verb} {verdict}"
 
 
 def certainty(tables: Tables) -> list[str]:
@@ -98,7 +107,7 @@ def certainty(tables: Tables) -> list[str]:
     noise = noise[(noise["class"] == MEAN) & noise["dice_sd"].notna()]
     if len(noise):
         low, high = noise["dice_sd"].min(), noise["dice_sd"].max()
-        span = f"{low:.4f}" if len(noise) == 1 else f"{low:.4f} to {high:.4f}"
+        span = f"{low:.4f}" if f"{low:.4f}" == f"{high:.4f}" else f"{low:.4f} to {high:.4f}"
         text = "the same start, drawn and trained with another seed, has Dice with a standard deviation of"
         sentences.append(f"Noise floor: {text} {span}.")
     return sentences

@@ -248,11 +248,12 @@ def strategy_cell(tables: Tables, name: str) -> Cell:
 
 def _where(tables: Tables, setting: tuple[str, str]) -> list[Cell]:
     """Data set and regime, where there is more than one of them."""
-    return [] if len(tables.design.settings) == 1 else [cell(setting[0]), cell(setting[1])]
+    settings = tables.design.settings
+    return [] if len(settings) == 1 else [cell(f"{setting[0]}, {setting[1]}", settings.index(setting), "setting")]
 
 
 def _where_names(tables: Tables, *more: str) -> list[str]:
-    return [*([] if len(tables.design.settings) == 1 else ["Data set", "Regime"]), *more]
+    return [*([] if len(tables.design.settings) == 1 else ["Setting"]), *more]
 
 
 def verdict_table(tables: Tables) -> dict[str, Any]:

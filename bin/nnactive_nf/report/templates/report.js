@@ -104,13 +104,18 @@
 
   function drawSwatches() {
     const dashes = { solid: "", longdash: "9 3", dash: "6 3", dot: "2 3", dashdot: "7 3 2 3" };
+    const shapes = {
+      circle: "M17 6a4 4 0 1 1-8 0a4 4 0 1 1 8 0Z", square: "M9.5 2.5h7v7h-7Z", diamond: "M13 1l5 5l-5 5l-5-5Z",
+      "triangle-up": "M13 1.5l4.5 8h-9Z", "triangle-down": "M13 10.5l4.5-8h-9Z",
+      pentagon: "M13 1.5l4.6 3.3l-1.8 5.4h-5.6l-1.8-5.4Z", hexagon: "M9 3.7l4-2.3l4 2.3v4.6l-4 2.3l-4-2.3Z",
+    };
     document.querySelectorAll(".swatch").forEach((element) => {
       const s = strategies.get(element.dataset.strategy);
       const c = colour(s);
       const fill = s.random ? "none" : c;
       element.innerHTML =
         `<svg viewBox="0 0 26 12"><line x1="0" y1="6" x2="26" y2="6" stroke="${c}" stroke-width="2.2" stroke-dasharray="${dashes[s.dash]}"/>` +
-        `<circle cx="13" cy="6" r="4" fill="${fill}" stroke="${c}" stroke-width="2"/></svg>`;
+        `<path d="${shapes[s.symbol.replace("-open", "")]}" fill="${fill}" stroke="${c}" stroke-width="1.8"/></svg>`;
     });
   }
   const boxes = [...document.querySelectorAll(".legend input")];
