@@ -30,6 +30,7 @@ workflow {
     if( errors ) {
         error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
+    file(values.checkpoint_store).mkdirs() // containers mount it
     ACTIVE_LEARNING(plan_rows(values), values)
 
     workflow.onComplete = {

@@ -19,6 +19,8 @@ process TRAIN {
 
     script:
     """
+    # A scheduler's warning is for the training, which saves its state: this shell, the container's first process, stays.
+    trap '' TERM USR2
     ${thread_limits(settings.threads)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --code ${code} \\
         --out ${node.id}/fold_${fold}

@@ -1,0 +1,164 @@
+"""Every profile resolves to its engine, executor, queue settings and GPU options, and the jobs' scripts say so."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import NEXTFLOW, ROOT, run_nextflow
+
+pytestmark = pytest.mark.pipeline
+
+ENGINES = ("docker", "podman", "apptainer", "singularity", "charliecloud")
+EXECUTORS = {
+    "slurm": "slurm",
+    "lsf": "lsf",
+    "pbspro": "pbspro",
+    "sge": "sge",
+    "awsbatch": "awsbatch",
+    "googlebatch": "google-batch",
+    "azurebatch": "azurebatch",
+    "k8s": "k8s",
+}
+OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "stub")
+
+
+@functools.cache
+def resolved(profile: str, site: Path | None = None) -> dict[str, str]:
+    """What `nextflow config` says under a profile, by name without quotes."""
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+    laid_over = ["-c", str(site)] if site else []
+    done = subprocess.run(
+        [NEXTFLOW, "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = (line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
+    return {name.replace("'", ""): value for name, value in pairs}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_runs_the_image_and_hands_on_the_gpu_of_the_scheduler(engine):
+    profile = resolved(engine)
+    assert [name for name in ENGINES if profile.get(f"{name}.enabled") == "true"] == [engine]
+    assert profile[f"{engine}.envWhitelist"] == "'CUDA_VISIBLE_DEVICES'"
+    assert "nnactive-nf" in profile["process.container"]
+    assert "checkpoint_store" in profile["process.ext.store"]
+    assert "task.ext.store" in profile["process.containerOptions"] or "closure" in profile["process.containerOptions"]
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_an_executor_is_paced_and_asks_for_gpus(name):
+    profile = resolved(name)
+    assert profile["process.executor"] == f"'{EXECUTORS[name]}'"
+    assert profile["process.cache"] == "'lenient'"
+    assert int(profile["executor.queueSize"]) >= 100
+    for setting in ("submitRateLimit", "pollInterval", "queueStatInterval", "exitReadTimeout"):
+        assert profile[f"executor.{setting}"]
+    assert (profile["process.accelerator"] == "null") == (name == "azurebatch")
+
+
+@pytest.mark.parametrize("name", [*ENGINES, *EXECUTORS, *OTHERS])
+def test_a_profile_leaves_the_resources_of_the_labels_alone(name):
+    """A block withLabel in a profile would replace the one in base.config."""
+    profile = resolved(name)
+    for setting in ("cpus", "memory", "time"):
+        assert f"process.withLabel:gpu.{setting}" in profile
+    if name != "stub":
+        assert profile["process.withLabel:gpu.maxRetries"] == "5"
+
+
+def test_without_a_profile_tasks_run_here_and_in_no_container():
+    profile = resolved("standard")
+    assert profile.get("process.executor") in (None, "'local'")
+    assert not [name for name in ENGINES if profile.get(f"{name}.enabled") == "true"]
+    assert "process.accelerator" not in profile
+
+
+def test_gpu_and_cpu_choose_the_device():
+    assert resolved("gpu")["params.device"] == "'cuda'"
+    assert "process.accelerator" in resolved("gpu")
+    assert resolved("cpu")["params.device"] == "'cpu'"
+    assert resolved("cpu")["process.ext.no_gpu"] == "true"
+
+
+def test_profiles_combine():
+    together = resolved("slurm,apptainer,gpu,test")
+    assert together["process.executor"] == "'slurm'"
+    assert together["apptainer.enabled"] == "true"
+    assert together["params.input"] == "'phantom'"
+
+
+def test_the_image_has_the_version_of_the_workflow():
+    version = re.search(r"version = '(.*)'", (ROOT / "nextflow.config").read_text())
+    assert version is not None
+    for engine in ENGINES:
+        assert version[1] in resolved(engine)["process.container"]
+    assert f"ARG VERSION={version[1]}" in (ROOT / "containers/Containerfile").read_text()
+    assert f"VERSION={version[1]}" in (ROOT / "containers/nnactive.def").read_text()
+
+
+def test_the_site_example_has_the_last_word():
+    site = resolved("slurm,apptainer,gpu", ROOT / "conf" / "site.example.config")
+    assert site["process.container"] == "'/shared/images/nnactive-nf-0.1.0.sif'"
+    assert site["process.withLabel:gpu.queue"] == "'gpu'"
+    assert "a100" in str({key: value for key, value in site.items() if "withLabel:gpu.accelerator" in key})
+    assert site["process.withLabel:gpu.maxRetries"] == "5"
+    assert site["process.ext.cluster_options"] == "'--account=my_project --qos=normal'"
+    assert "cluster_options" in site["process.clusterOptions"]
+
+
+def job_script(folder: Path, profile: str, process: str, **params: object) -> str:
+    """The script that a scheduler would get for the first task of a process.
+
+    The workflow is one process under the project's own configuration, and the scheduler's commands refuse every job:
+    what is looked at is the text that Nextflow wrote.
+    """
+    commands = folder / "commands"
+    commands.mkdir(parents=True)
+    for name in ("sbatch", "bsub", "qsub"):
+        path = commands / name
+        path.write_text("#!/bin/sh\nexit 1\n")
+        path.chmod(0o755)
+    mini = folder / "mini"
+    mini.mkdir()
+    (mini / "main.nf").write_text(
+        f"process {process} {{\n    label '{'gpu' if process == 'TRAIN' else 'cpu_low'}'\n    script:\n    'true'\n}}\n"
+        f"workflow {{\n    {process}()\n}}\n"
+    )
+    (mini / "nextflow.config").write_text(f"includeConfig '{ROOT}/nextflow.config'\nprocess.errorStrategy = 'finish'\n")
+    path = f"{commands}:{os.environ['PATH']}"
+    run_nextflow(folder, "-profile", profile, project=mini, env={"PATH": path}, timeout=300, **params)
+    scripts = list((folder / "work").glob("*/*/.command.run"))
+    assert len(scripts) == 1
+    return scripts[0].read_text()
+
+
+@pytest.mark.parametrize(
+    ("profile", "process", "wanted", "unwanted"),
+    [
+        ("slurm,docker,gpu", "TRAIN", ["--gres=gpu:1", "--signal=B:USR2@60", "--gpus all", "--shm-size 8g"], []),
+        ("slurm,docker,gpu", "REPORT", ["docker run"], ["--gres", "--gpus", "--shm-size"]),
+        ("lsf,singularity,gpu", "TRAIN", ["#BSUB -gpu num=1", "singularity exec", "--nv"], []),
+        ("pbspro,podman,gpu", "TRAIN", ["ncpus=1", "ngpus=1", "--device nvidia.com/gpu=all"], []),
+        ("sge,docker,cpu", "TRAIN", ["docker run", "--shm-size 8g"], ["-l gpu", "--gpus"]),
+        ("sge,podman", "TRAIN", ["#$ -l gpu=1"], []),
+    ],
+)
+def test_job_scripts(tmp_path, profile, process, wanted, unwanted):
+    script = job_script(tmp_path, profile, process, checkpoint_store="/somewhere/store")
+    for text in wanted:
+        assert text in script, text
+    for text in unwanted:
+        assert text not in script, text
+    if process == "TRAIN":
+        assert "/somewhere/store" in script
+        assert re.search(r"pgrep -f \"\$NXF_TASK_WORKDIR/.command.sh\"", script)
+    assert "CUDA_VISIBLE_DEVICES" in script
