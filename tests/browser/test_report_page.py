@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from study import Curves, known_winner, make_study
 
 from nnactive_nf.analyse.study import read_study
@@ -20,6 +20,7 @@ from nnactive_nf.report.tables import Tables
 
 pytestmark = pytest.mark.browser
 
+expect.set_options(timeout=60_000)
 OPTIONS = [
     "--headless",
     "--no-sandbox",
@@ -254,7 +255,7 @@ PIXELS = """(kind) => [...document.querySelectorAll(`.plane canvas[data-kind="${
 
 def test_slider_goes_through_the_slices(report: Path, show):
     page = show(report).page
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('patch 8')")
+    expect(page.locator("#g-facts")).to_contain_text("patch 8")
     for place, axis in enumerate("zyx"):
         slider = page.locator(f"#g-slice-{axis}")
         seen = {kind: set() for kind in ("image", "uncertainty", "label")}
@@ -276,29 +277,29 @@ def test_slider_goes_through_the_slices(report: Path, show):
 def test_gallery_shows_every_query(report: Path, show):
     opened = show(report)
     page = opened.page
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('patch 8')")
+    expect(page.locator("#g-facts")).to_contain_text("patch 8")
     trajectories = page.evaluate("[...document.querySelectorAll('#g-trajectory option')].map((o) => o.value)")
     assert len(trajectories) == 2 * 4 * 3
     assert page.locator("#g-cycle option").all_text_contents() == ["0 (start)", "1", "2"]
     before = page.evaluate(PIXELS, "image")
     page.click("#g-next")
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('rank 2')")
+    expect(page.locator("#g-facts")).to_contain_text("rank 2")
     assert page.evaluate(PIXELS, "image") != before
     page.click("#g-prev")
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('rank 1,')")
+    expect(page.locator("#g-facts")).to_contain_text("rank 1,")
     assert page.evaluate(PIXELS, "image") == before
     opened.choose("g-trajectory", "phantom-low-random-s1")
-    page.wait_for_function("document.querySelector('[data-panel=uncertainty]').hidden")
+    expect(page.locator("[data-panel=uncertainty]").first).to_be_hidden()
     assert "needs no uncertainty map" in page.locator("#g-scale").text_content()
     opened.choose("g-cycle", "0")
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('rank 1,')")
+    expect(page.locator("#g-facts")).to_contain_text("rank 1,")
     assert all(canvas.bounding_box()["width"] > 50 for canvas in page.locator(".plane canvas[data-kind=image]").all())
 
 
 def test_outline_lies_where_the_patch_is(report: Path, show):
     """The outline's colour stands at the patch's edges, in the image's true proportions."""
     page = show(report).page
-    page.wait_for_function("document.getElementById('g-facts').textContent.includes('patch 8')")
+    expect(page.locator("#g-facts")).to_contain_text("patch 8")
     box, found, shape = page.evaluate(
         """(() => {
             const data = JSON.parse(document.getElementById('data').textContent);

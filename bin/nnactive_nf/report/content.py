@@ -269,8 +269,9 @@ def verdict_table(tables: Tables) -> dict[str, Any]:
             if any(c["kind"] != "none" for c in cells):
                 rows.append([*_where(tables, setting), strategy_cell(tables, strategy.name), *cells])
     caption = (
-        "Difference of AUBC to each random baseline, with its 95% confidence interval over seeds. "
-        "▲ better, ▼ worse, = no difference shown, ? cannot be tested."
+        "Difference of AUBC to each random baseline, with its 95% confidence interval over seeds (not corrected for "
+        "the number of comparisons; the verdict is). "
+        "▲\u00a0better, ▼\u00a0worse, =\u00a0no difference shown, ?\u00a0cannot be tested."
     )
     return make_table(
         "verdicts", caption, [*_where_names(tables, "Strategy"), *(f"against {b.label}" for b in baselines)], rows

@@ -171,12 +171,15 @@
     const full = setting.full[name];
     if (traces.length && full !== undefined && measure === "dice") {
       const xs = traces.flatMap((t) => t.x).filter((v) => v !== null);
+      const ys = traces.flatMap((t) => t.y).filter((v) => v !== null);
+      const top = Math.max(...ys), range = top - Math.min(...ys);
+      if (full > top + 1.2 * range) return { traces, above: full }; // too far up: the curves would be squashed
       traces.push({
         x: [Math.min(...xs), Math.max(...xs)], y: [full, full], mode: "lines", line: { color: css("--ink"), width: 1.2, dash: "dot" },
         hovertemplate: `training on full labels: ${full.toFixed(4)}<extra></extra>`,
       });
     }
-    return traces;
+    return { traces, above: null };
   }
   function describeCurves(setting) {
     const ends = Object.entries(setting.curves).map(([name, c]) => {
@@ -192,12 +195,16 @@
     holder.append(plot);
     $("curve-grid").append(holder);
     return figure(plot, `${setting.title}: no results to draw for this choice.`, () => {
-      const traces = curveTraces(setting);
+      const { traces, above } = curveTraces(setting);
       const axis = data.axes[$("curve-x").value], measure = data.measures[$("curve-measure").value], name = $("curve-class").value;
       return traces.length && {
         traces, alt: describeCurves(setting),
         layout: {
           title: { text: setting.title },
+          annotations: above === null ? [] : [{
+            text: `↑ full labels: ${above.toFixed(3)}`, xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "bottom",
+            showarrow: false, font: { size: 12, color: css("--soft") },
+          }],
           xaxis: { title: { text: axis } },
           yaxis: { title: { text: `test ${measure}${name === "mean" ? ", mean of classes" : `, ${name}`}` } },
         },
