@@ -23,6 +23,21 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Tests that start whole programs of their own: one after the other, on one worker.
 ALONE = ("pipeline", "slow", "browser", "cluster", "hippocampus")
 
+# The cluster that setup/cluster.sh makes on this machine, and the image that its tests run in.
+SLURM_CONF = ROOT / ".tools" / "slurm" / "slurm.conf"
+IMAGE = ROOT / ".tools" / "nnactive-nf-0.1.0.sif"
+
+# What a real cluster is spared: jobs are asked for every two seconds, and root has no rights beyond its user namespace.
+HERE = """
+apptainer.runOptions = '--userns'
+executor {
+    pollInterval = '2 sec'
+    queueStatInterval = '2 sec'
+    submitRateLimit = '20/1sec'
+    exitReadTimeout = '20 sec'
+}
+"""
+
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("project")
 
@@ -164,6 +179,34 @@ def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True)
     assert done.returncode == 0, done.output
     return done
+
+
+@pytest.fixture(scope="session")
+def slurm() -> dict[str, str]:
+    """Variables that reach the SLURM of `setup/cluster.sh start`."""
+    env = {"SLURM_CONF": str(SLURM_CONF), "PATH": f"{ROOT / '.tools' / 'bin'}:{os.environ['PATH']}"}
+    if not SLURM_CONF.exists() or not shutil.which("sinfo"):
+        pytest.skip("no SLURM here (as root on Debian: setup/cluster.sh install; setup/cluster.sh start)")
+    state = subprocess.run(["sinfo", "-h", "-o", "%T"], env={**os.environ, **env}, capture_output=True, check=False)
+    if state.returncode != 0 or not state.stdout.strip():
+        pytest.skip("SLURM does not answer (setup/cluster.sh start)")
+    return env
+
+
+@pytest.fixture(scope="session")
+def apptainer_image() -> Path:
+    """The image for Apptainer, packed or as a root folder."""
+    if not (ROOT / ".tools" / "bin" / "apptainer").exists() or not IMAGE.exists():
+        pytest.skip("no Apptainer image here (setup/cluster.sh folder, or make sif)")
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def here_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings for this one-node cluster."""
+    path = tmp_path_factory.mktemp("site") / "here.config"
+    path.write_text(HERE)
+    return path
 
 
 def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
