@@ -14,10 +14,11 @@ def parameter_schemas() {
 }
 
 // The parameters as their schema's types (text, Integer, BigDecimal, Boolean), by name and sorted; null where not given.
-// Values that do not fit are null here and named by `parameter_errors`.
+// Values that do not fit are null here and named by `parameter_errors`; files that are missing stay.
 def typed_parameters(given) {
     parameter_schemas().sort { entry -> entry.key }.collectEntries { name, schema ->
-        [name, typed_value(given[name], schema)]
+        def wrong = value_error(name, given[name], schema.findAll { key, _value -> key != 'exists' })
+        [name, wrong ? null : typed_value(given[name], schema)]
     }
 }
 

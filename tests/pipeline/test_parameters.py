@@ -1,0 +1,226 @@
+"""Parameters: described once, defaults that agree with it, and every mistake told before the first task."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NEXTFLOW, ROOT, Run
+from jsonschema import Draft202012Validator
+
+pytestmark = pytest.mark.pipeline
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "nextflow_schema.json").read_text())
+PROPERTIES: dict[str, dict[str, Any]] = {
+    name: schema for group in SCHEMA["$defs"].values() for name, schema in group["properties"].items()
+}
+HANG = 600
+
+
+def errors_of(run: Run) -> list[str]:
+    """The lines of a run that was refused; whatever else it printed than these and Nextflow's head is a mistake."""
+    assert run.returncode != 0, run.output
+    assert not run.trace, "a task was started"
+    assert not list((run.folder / "work").glob("??/*")), "a task was started"
+    lines = [line.strip() for line in run.output.splitlines() if line.strip()]
+    found = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    others = [
+        line for line in lines if not re.match(r"ERROR: |N E X T F L O W|Launching |WARN: Unrecognized config", line)
+    ]
+    assert not others, others
+    return found
+
+
+def same_lines(found: list[str], expected: list[str]) -> None:
+    """Every expected text stands in a line of its own, and no line is left over."""
+    left = list(found)
+    for text in expected:
+        hits = [line for line in left if text in line]
+        assert hits, f"no line says '{text}':\n" + "\n".join(found)
+        left.remove(hits[0])
+    assert not left, left
+
+
+def test_every_parameter_is_described_and_has_the_same_default() -> None:
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+    command = [NEXTFLOW, "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True)
+    config = dict(re.findall(r"^params\.(\w+) = (.*)$", done.stdout, flags=re.MULTILINE))
+    assert set(config) == set(PROPERTIES)
+    for name, text in config.items():
+        value = None if text == "null" else text.strip("'") if text.startswith("'") else json.loads(text)
+        assert PROPERTIES[name].get("default") == (value or None), name
+
+
+def test_the_schema_is_one_and_complete() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert [part["$ref"].rpartition("/")[2] for part in SCHEMA["allOf"]] == list(SCHEMA["$defs"])
+    names = [name for group in SCHEMA["$defs"].values() for name in group["properties"]]
+    assert len(names) == len(set(names))
+    for name, schema in PROPERTIES.items():
+        assert schema["description"].endswith(".") and schema["fa_icon"], name
+        assert "pattern" not in schema or "errorMessage" in schema, name
+        if "default" in schema:
+            Draft202012Validator(schema).validate(schema["default"])
+
+
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str) -> None:
+    run = nextflow(
+        env={"NXF_SYNTAX_PARSER": parser}, timeout=HANG,
+        cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
+        patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
+        groups=tmp_path / "groups.csv", regime=True, cycles="2.5", query_tile_step="1e1", publish_mode="move",
+        **{"start-size": 4},
+    )  # fmt: skip
+    same_lines(errors_of(run), [
+        "unknown parameter --cylces; did you mean --cycles?",
+        "unknown parameter --startSize; did you mean --start_size?",
+        "--input is missing",
+        "--epochs many: must be a whole number",
+        "--cycles 2.5: must be a whole number",
+        "--iterations 0: must be at least 1",
+        "--folds 101: must be at most 100",
+        "--test_fraction 1: must be less than 1",
+        "--learning_rate 0.0: must be more than 0",
+        "--query_tile_step 1e1: must be at most 1",
+        "--optimiser adam: must be one of sgd, adamw; did you mean adamw?",
+        "--publish_mode move: must be one of",
+        "--patch_size 20,20: use three positive whole numbers",
+        "--stride 0: use one positive whole number",
+        "--train_patch_size a,b,c: use three positive whole numbers",
+        "--seeds 1,two: use whole numbers",
+        "--dataset a b: use letters, digits",
+        "--regime: a value must follow",
+        "--mirroring maybe: must be true or false",
+        f"--groups {tmp_path}/groups.csv: no such file",
+    ])  # fmt: skip
+
+
+def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> None:
+    """A data folder without dataset.json, results below a file, a store where nobody can write."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "file").write_text("")
+    own = tmp_path / "own.py"
+    own.write_text('MAPS = ["predictive_entropi"]\n\ndef mine(image):\n    pass\n\ndef bald(image):\n    pass\n')
+    run = nextflow(
+        timeout=HANG, input="data", outdir="file/results", checkpoint_store="/proc/checkpoints", strategy_file=own,
+        strategies="random,randon,power_bald:bta=1,power_bald:beta=-1,power_bald,power_bald:beta=1,mine,mine,"
+        "class_pe:cap,class_pe:cap=1:cap=2,clasp_pe:schedule=exponental,random_fg33:beta=1,replay",
+        start_strategy="predictive_entropy", seeds="3,4,3",
+    )  # fmt: skip
+    same_lines(errors_of(run), [
+        "--input data: no dataset.json in it",
+        "--strategies: unknown strategy 'randon'; did you mean 'random'?",
+        "unknown option 'bta' of power_bald; did you mean 'beta'?",
+        "power_bald:beta=-1: beta -1: must be more than 0",
+        "power_bald and power_bald:beta=1 are one strategy",
+        "mine is named twice",
+        "class_pe:cap: 'cap' is no option with a value",
+        "class_pe:cap=1:cap=2: option 'cap' is given twice",
+        "schedule exponental: must be one of exponential, sigmoid; did you mean exponential?",
+        "random_fg33:beta=1: random_fg33 has no options",
+        "replay: option 'path' is missing",
+        "--start_strategy predictive_entropy: it needs a model",
+        "MAPS names 'predictive_entropi'; did you mean 'predictive_entropy'?",
+        "'bald' is the name of a built-in strategy",
+        "--seeds: 3 is named twice",
+        "--outdir file/results: cannot write to",
+        "--checkpoint_store /proc/checkpoints: cannot write to /proc",
+    ])  # fmt: skip
+
+
+def test_what_the_pool_cannot_give(nextflow: Callable[..., Run], hippocampus_like: Path) -> None:
+    """Eight cases, two of them held out."""
+    run = nextflow(
+        timeout=HANG, input=hippocampus_like, folds=7, start_size=6, query_size=13, patches_per_image=2,
+        strategy_file="nowhere.py", strategies="mine,power_bald:bta=1",
+    )  # fmt: skip
+    same_lines(errors_of(run), [
+        "--start_size 6: 7 folds need at least one patch each",
+        "--folds 7: more folds than cases; the pool has 6 of 8 cases",
+        "--query_size 13: the pool can give 12 patches at most",
+        "--strategy_file nowhere.py: no such file",
+        "unknown option 'bta' of power_bald",
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def hippocampus_like(tmp_path: Path) -> Path:
+    """A Decathlon folder of eight cases, by its list."""
+    folder = tmp_path / "Task04"
+    folder.mkdir()
+    training = [{"image": f"imagesTr/{case}.nii.gz", "label": f"labelsTr/{case}.nii.gz"} for case in range(8)]
+    (folder / "dataset.json").write_text(json.dumps({"modality": {"0": "MRI"}, "training": training}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda folder: None, "--input data: no such folder"),
+        (lambda folder: folder.write_text(""), "--input data: not a folder"),
+        (lambda folder: layout(folder, 0), "--input data: no training cases in it"),
+        (lambda folder: layout(folder, 1), "--input data: one case only"),
+    ],
+    ids=["missing", "a file", "empty", "one case"],
+)
+def test_inputs(nextflow: Callable[..., Run], tmp_path: Path, make: Callable[[Path], object], expected: str) -> None:
+    make(tmp_path / "data")
+    same_lines(errors_of(nextflow(timeout=HANG, input="data")), [expected])
+
+
+def layout(folder: Path, cases: int) -> None:
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+        for case in range(cases):
+            (folder / name / f"case_{case}.nii.gz").write_bytes(b"")
+    (folder / "dataset.json").write_text('{"labels": {"background": 0, "a": 1}}')
+
+
+def test_a_parameter_file_with_lists_and_spaces(nextflow: Callable[..., Run], tmp_path: Path) -> None:
+    """Lists and text, numbers and text of numbers mean the same; parameters.json tells what was understood."""
+    given = {
+        "input": "phantom:two_channels", "strategies": ["random", "bald"], "seeds": [1, 2], "cycles": "1",
+        "patch_size": [4, 8, 8], "stride": 8, "learning_rate": "5e-3", "folds": 2, "test_fraction": 0.50,
+        "start_size": 20, "mirroring": "false",
+    }  # fmt: skip
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    run = nextflow(
+        "-params-file", "given.json", "-profile", "stub", "-stub-run", timeout=HANG, strategies=" random, bald "
+    )
+    assert run.returncode == 0, run.output
+    assert run.tasks()["QUERY"] == 2
+    understood = json.loads((tmp_path / "results" / "parameters.json").read_text())
+    assert list(understood) == sorted(PROPERTIES)
+    expected = {
+        "cycles": 1, "patch_size": "4,8,8", "stride": "8", "seeds": "1,2", "learning_rate": 0.005, "test_fraction": 0.5,
+        "mirroring": False, "strategies": "random, bald", "help": False, "features": None,
+    }  # fmt: skip
+    assert {name: understood[name] for name in expected} == expected
+    assert (tmp_path / "results/metrics/phantom_two_channels-main-s1-c00.json").is_file()
+
+
+def test_help_shows_every_parameter_and_runs_nothing(nextflow: Callable[..., Run]) -> None:
+    run = nextflow(timeout=HANG, help=True)
+    assert run.returncode == 0 and not run.trace
+    shown = re.findall(r"^  --(\w+) +(.*)$", run.stdout, flags=re.MULTILINE)
+    assert [name for name, _ in shown] == [name for name, schema in PROPERTIES.items() if not schema.get("hidden")]
+    assert all(text.startswith(PROPERTIES[name]["description"]) for name, text in shown)
+    assert all(group["title"] in run.stdout for name, group in SCHEMA["$defs"].items() if name != "general")
+
+
+def test_a_users_maps_are_those_that_predict_can_write() -> None:
+    """The workflow reads the names from core's text, so the text must keep a form that it can read."""
+    from nnactive_nf.core.uncertainty import MAPS
+
+    text = (ROOT / "bin/nnactive_nf/core/uncertainty.py").read_text()
+    block = re.search(r"\nMAPS\b[^{]*\{(.*?)\n\}", text, flags=re.DOTALL)
+    assert block is not None
+    assert re.findall(r'^\s*"(\w+)":', block[1], flags=re.MULTILINE) == list(MAPS)
