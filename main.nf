@@ -54,14 +54,16 @@ workflow ACTIVE_LEARNING {
         }
     PHANTOM(datasets.phantom.map { dataset, rows -> [dataset, phantom_settings(rows[0])] }, code_digest('phantom'))
 
-    // [dataset, settings, raw folder, table of patients or [], state of the raw folder]
+    // [dataset, settings, raw folder, table of patients or [], folder of free masks or [], state of the folders]
     raw = datasets.folder
         .map { dataset, rows ->
-            [dataset, prepare_settings(rows), file(rows[0].input), rows[0].groups ? file(rows[0].groups) : [], folder_digest(rows[0].input)]
+            def row = rows[0]
+            def state = folder_digest(row.input) + (row.free_masks ? folder_digest(row.free_masks) : '')
+            [dataset, prepare_settings(rows), file(row.input), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
         }
         .mix(
             datasets.phantom.join(PHANTOM.out).map { dataset, rows, folder, groups ->
-                [dataset, prepare_settings(rows), folder, groups, '']
+                [dataset, prepare_settings(rows), folder, groups, [], '']
             }
         )
     PREPARE(raw, code_digest('prepare'))
@@ -127,7 +129,7 @@ workflow ACTIVE_LEARNING {
     answers = with_dataset(QUERY.out.queries.join(asked), prepared)
         .map { trajectory, query, masks, _files, images, oracle, _reference ->
             def node = node_of(plan, trajectory)
-            [node, annotate_settings(trajectory, node), images, oracle, query, masks]
+            [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks]
         }
     ANNOTATE(answers, code_digest('annotate'))
 

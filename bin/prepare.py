@@ -22,6 +22,7 @@ from nnactive_nf.core.errors import reports_user_errors
 )
 @click.option("--groups", type=click.Path(path_type=Path), help="CSV with the columns case and group (patient).")
 @click.option("--group-pattern", help="Regular expression whose group is the patient in a case's name.")
+@click.option("--free-masks", type=click.Path(path_type=Path), help="Folder of masks of what costs nobody time.")
 @click.option("--folds", required=True, type=click.IntRange(2), help="Folds of the ensemble.")
 @click.option("--start-size", required=True, type=click.IntRange(1), help="Patches of the start.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Cases read at the same time.")

@@ -248,11 +248,13 @@ def pool_errors(values, cases) {
     def pool = cases - (grouped ? 1 : Math.max(1, Math.round(values.test_fraction * cases as double)))
     if( pool < 1 )
         return ["--test_fraction ${values.test_fraction}: it leaves none of ${cases} cases for the pool"]
-    def most = pool * (values.patches_per_image ?: 0)
+    def whole = values.patch_size == 'whole_image'
+    def each = whole ? 1 : values.patches_per_image ?: 0
+    def most = pool * each
     def large = ['start_size', 'query_size'].findAll { name -> values[name] && most && values[name] > most }
     (values.folds && values.folds > pool ? ["--folds ${values.folds}: more folds than cases; the pool has ${pool} of ${cases} cases"] : []) +
         large.collect { name ->
-            "--${name} ${values[name]}: the pool can give ${most} patches at most, ${values.patches_per_image} of each of ${pool} cases (--patches_per_image)"
+            "--${name} ${values[name]}: the pool can give ${most} patches at most, ${each} of each of ${pool} cases (${whole ? '--patch_size whole_image' : '--patches_per_image'})"
         }
 }
 

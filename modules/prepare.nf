@@ -8,8 +8,9 @@ process PREPARE {
     label 'cpu'
 
     input:
-    // name; [name, configuration, ..., workers]; raw folder; table of patients or []; digest of the raw folder's files
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), val(state)
+    // name; [name, configuration, ..., workers]; raw folder; table of patients or []; folder of free masks or [];
+    // digest of the folders' files
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state)
     val code
 
     output:
@@ -20,7 +21,7 @@ process PREPARE {
     """
     # code ${code}, data ${state}
     ${thread_limits(1)}
-    prepare.py --input ${raw} ${options(settings)} ${file_option('--groups', groups)} \\
+    prepare.py --input ${raw} ${options(settings)} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
         --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
     """
 

@@ -42,8 +42,8 @@ def query_settings(row, trajectory, node) {
     ]
 }
 
-def annotate_settings(trajectory, node) {
-    [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy]
+def annotate_settings(row, trajectory, node) {
+    [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy, free_background: row.free_background ?: null]
 }
 
 def train_settings(row, node) {

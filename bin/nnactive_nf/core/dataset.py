@@ -124,7 +124,7 @@ class Dataset:
         return self.to_image_grid(data if channels is None else data[list(channels)])
 
     def empty_mask(self, case: str) -> npt.NDArray[np.bool_]:
-        """Voxels `[z, y, x]` of the image grid that are zero in all channels (nothing was imaged there)."""
+        """Voxels `[z, y, x]` of the image grid that cost nobody time: zero in all channels, or in the user's mask."""
         with open_hdf5(self.folder / "empty.h5", "empty", VERSION) as file:
             values = file[case]
             assert isinstance(values, h5py.Dataset)

@@ -32,7 +32,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Group:
-    """A data set in one label regime. Sizes are patches; `patch_size` is (z, y, x) in voxels."""
+    """A data set in one label regime. Sizes are patches; `patch_size` is (z, y, x) in voxels, () for whole images."""
 
     dataset: str
     regime: str
@@ -123,6 +123,8 @@ def _record(kind: type[Any], item: Mapping[str, Any]) -> Any:
 
 def _group(item: Mapping[str, Any]) -> Group:
     size = item["patch_size"]
+    if size == "whole_image":
+        size = ()
     numbers = size.replace("x", ",").split(",") if isinstance(size, str) else size
     group: Group = _record(Group, {**item, "patch_size": tuple(int(n) for n in numbers)})
     return group

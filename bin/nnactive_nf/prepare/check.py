@@ -52,7 +52,7 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     facts = CaseFacts(case.name)
     facts.problems = [
         f"case {case.name}: {role} {path.name} {problem}"
-        for role, path in [*(("image", path) for path in case.images), ("label", case.label)]
+        for role, path in _files(case)
         for problem in _file_problems(path)
     ]
     if facts.problems:
@@ -72,7 +72,8 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
         for problem in (
             *_image_problems(image_czyx, raw),
             *_label_problems(label_1zyx, raw.classes),
-            *_grid_problems(image_czyx, image_properties, label_1zyx, label_properties),
+            *_grid_problems("label", image_czyx, image_properties, label_1zyx, label_properties),
+            *_free_mask_problems(raw, case, image_czyx, image_properties),
         )
     ]
     if facts.problems:
@@ -129,28 +130,46 @@ def _label_problems(label_zyx: npt.NDArray[Any], classes: Classes) -> list[str]:
     return [f"label holds undeclared values {shown}; dataset.json declares {list(classes.values)}"]
 
 
+def _files(case: RawCase) -> list[tuple[str, Path]]:
+    free = [("free mask", case.free)] if case.free else []
+    return [*(("image", path) for path in case.images), ("label", case.label), *free]
+
+
+def _free_mask_problems(
+    raw: RawDataset, case: RawCase, image_czyx: npt.NDArray[Any], image_properties: dict[str, Any]
+) -> list[str]:
+    if case.free is None:
+        return []
+    try:
+        free_1zyx, free_properties = raw.reader().read_seg(str(case.free))
+    except Exception as error:
+        return [f"free mask {case.free} cannot be read ({_one_line(error)})"]
+    return _grid_problems("free mask", image_czyx, image_properties, free_1zyx, free_properties)
+
+
 def _grid_problems(
+    role: str,
     image_czyx: npt.NDArray[Any],
     image_properties: dict[str, Any],
     label_1zyx: npt.NDArray[Any],
     label_properties: dict[str, Any],
 ) -> list[str]:
     if image_czyx.shape[1:] != label_1zyx.shape[1:]:
-        return [f"label has shape {label_1zyx.shape[1:]}, image has {image_czyx.shape[1:]} (z, y, x)"]
+        return [f"{role} has shape {label_1zyx.shape[1:]}, image has {image_czyx.shape[1:]} (z, y, x)"]
     spacing = np.asarray(image_properties["spacing"], dtype=float)
     label_spacing = np.asarray(label_properties["spacing"], dtype=float)
     if not np.allclose(spacing, label_spacing, rtol=GRID_TOLERANCE):
-        return [f"label has spacing {_numbers(label_spacing)} mm, image has {_numbers(spacing)} mm (z, y, x)"]
+        return [f"{role} has spacing {_numbers(label_spacing)} mm, image has {_numbers(spacing)} mm (z, y, x)"]
     image_place, label_place = image_properties.get("sitk_stuff"), label_properties.get("sitk_stuff")
     if not image_place or not label_place:
         return []  # this reader knows shapes and spacings only
     # A 4D file (all channels in one) has a fourth number in its origin and a 4 x 4 direction.
     origin, label_origin = (np.asarray(place["origin"], dtype=float)[:3] for place in (image_place, label_place))
     if (np.abs(origin - label_origin) > np.maximum(spacing[::-1] * 0.5, GRID_TOLERANCE)).any():
-        return [f"label has origin {_numbers(label_origin)}, image has {_numbers(origin)} (x, y, z)"]
+        return [f"{role} has origin {_numbers(label_origin)}, image has {_numbers(origin)} (x, y, z)"]
     direction, label_direction = (_direction(place["direction"]) for place in (image_place, label_place))
     if not np.allclose(direction, label_direction, atol=1e-2):
-        return [f"label has direction {_numbers(label_direction.ravel())}, image has {_numbers(direction.ravel())}"]
+        return [f"{role} has direction {_numbers(label_direction.ravel())}, image has {_numbers(direction.ravel())}"]
     return []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.prepare.raw import RawCase, RawDataset
@@ -24,11 +24,11 @@ class PreparedCase:
     Attributes:
         name: the case.
         mask_zyx: label values on the image grid.
-        empty_zyx: voxels of the image grid outside the filled mask of non-zero voxels.
+        empty_zyx: voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
         original_mask_zyx: label values on the file's own grid.
         shape_zyx: shape of the image grid.
         spacing_mm: its voxel size (z, y, x).
-        digest: SHA-256 of the preprocessed image.
+        digest: SHA-256 of the preprocessed image and the free mask.
     """
 
     name: str
@@ -60,6 +60,7 @@ def preprocess_case(
     del properties["class_locations"]
     data = data.astype(np.float32, copy=False)
     _save(folder, case.name, data, properties, tuple(settings.patch_size))
+    free = _free_voxels(raw, case, manager, settings, properties, data.shape[1:])
     back = manager.transpose_backward
     index_zyx = index[0].transpose(back)
     spacing = [*([properties["spacing"][manager.transpose_forward[0]]] if len(settings.spacing) == 2 else []),
@@ -67,12 +68,38 @@ def preprocess_case(
     return PreparedCase(
         name=case.name,
         mask_zyx=raw.classes.to_value(np.maximum(index_zyx, 0)),
-        empty_zyx=np.ascontiguousarray(index_zyx == -1),
+        empty_zyx=np.ascontiguousarray((index_zyx == -1) | free[0].transpose(back).astype(bool)),
         original_mask_zyx=values_zyx,
         shape_zyx=tuple(int(n) for n in index_zyx.shape),
         spacing_mm=tuple(float(spacing[axis]) for axis in back),
-        digest=hashlib.sha256(np.ascontiguousarray(data).tobytes() + str(data.shape).encode()).hexdigest(),
+        digest=_digest(data, free),
     )
+
+
+def _digest(*arrays: npt.NDArray[Any]) -> str:
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.shape} {array.dtype.str} ".encode() + np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _free_voxels(
+    raw: RawDataset,
+    case: RawCase,
+    manager: PlansManager,
+    settings: ConfigurationManager,
+    properties: dict[str, Any],
+    shape: tuple[int, ...],
+) -> npt.NDArray[np.uint8]:
+    """The user's free mask `[1, ...]` on the network grid, on the way that labels take; all 0 where there is none."""
+    if case.free is None:
+        return np.zeros((1, *shape), dtype=np.uint8)
+    mask_1zyx = (raw.reader().read_seg(str(case.free))[0] != 0).astype(np.int8)
+    mask = mask_1zyx.transpose(0, *(axis + 1 for axis in manager.transpose_forward))
+    cropped = mask[(slice(None), *(slice(low, high) for low, high in properties["bbox_used_for_cropping"]))]
+    spacing = [properties["spacing"][axis] for axis in manager.transpose_forward]
+    target = settings.spacing if len(settings.spacing) == 3 else [spacing[0], *settings.spacing]
+    return np.asarray(settings.resampling_fn_seg(cropped, shape, spacing, target)).astype(np.uint8)
 
 
 def _save(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class RawCase:
     name: str
     images: tuple[Path, ...]
     label: Path
+    free: Path | None = None  # mask of voxels that cost nobody time, not 0 there
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,12 @@ class RawDataset:
         }
 
 
-def list_raw(folder: Path) -> RawDataset:
+def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
     """List a raw folder in either layout.
+
+    Args:
+        folder: nnU-Net raw or Decathlon folder.
+        free_masks: folder of masks `<case><file ending>` on the images' grids, for all cases or some.
 
     Raises:
         UserError: the folder or its `dataset.json` is missing or cannot be understood, or files are missing; one line
@@ -78,7 +83,8 @@ def list_raw(folder: Path) -> RawDataset:
         problems = [f"{folder}: no training cases in imagesTr"]
     if problems:
         raise UserError(*problems)
-    return RawDataset(folder, classes, channels, ending, _reader(ending, folder), tuple(cases))
+    reader = _reader(ending, folder)
+    return RawDataset(folder, classes, channels, ending, reader, tuple(_with_free_masks(cases, free_masks, ending)))
 
 
 def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
@@ -147,6 +153,19 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
         roles = {f"image of channel {i}": path for i, path in enumerate(files)} | {"label": label}
         problems += _missing(name, roles)
     return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+
+
+def _with_free_masks(cases: list[RawCase], folder: Path | None, ending: str) -> list[RawCase]:
+    if folder is None:
+        return cases
+    if not folder.is_dir():
+        raise UserError(f"free_masks {folder}: no such folder")
+    files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
+    strangers = sorted(set(files) - {case.name for case in cases})
+    if strangers or not files:
+        found = f"{strangers[0]}{ending} belongs to no case" if strangers else f"no file *{ending} in it"
+        raise UserError(f"free_masks {folder}: {found}; a mask is named as its case")
+    return [replace(case, free=files.get(case.name)) for case in cases]
 
 
 def _missing(case: str, files: Mapping[str, Path]) -> list[str]:

@@ -42,6 +42,7 @@ class Settings:
     group_pattern: str | None
     folds: int
     start_size: int
+    free_masks: Path | None = None
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -58,7 +59,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     Raises:
         UserError: whatever is wrong with the data set, all of it at once.
     """
-    raw = list_raw(folder)
+    raw = list_raw(folder, settings.free_masks)
     print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {list(raw.classes.names)}")
     facts = _check_all(raw, workers)
     groups = case_groups([fact.name for fact in facts], settings.groups, settings.group_pattern)

@@ -36,7 +36,11 @@ def write_training_folder(
         # nnU-Net's key for "anywhere annotated" is the tuple of all labels with -1 in front.
         keys = [*dataset.classes.foreground, (-1, *range(len(dataset.classes)))]
         properties = dataset.properties(case)
-        properties["class_locations"] = DefaultPreprocessor._sample_foreground_locations(index, keys)
+        # Free voxels are background that was labelled for nothing: they count in the loss, but no patch goes there for
+        # their sake, or large empty margins would take most of them.
+        free = dataset.to_network_grid(dataset.empty_mask(case))[None]
+        places = np.where(free, np.int16(dataset.classes.ignore_index), index)
+        properties["class_locations"] = DefaultPreprocessor._sample_foreground_locations(places, keys)
         (folder / f"{case}.b2nd").symlink_to(dataset.network_file(case).resolve())
         _write_seg(folder, case, index, patch)
         (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))

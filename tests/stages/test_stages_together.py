@@ -1,0 +1,199 @@
+"""All stages in one process on the phantom, with networks of a few iterations: 3D and 2D, every map, every file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnactive_nf.annotate.run import annotate
+from nnactive_nf.annotate.run import write as write_annotated
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.ensemble import Ensemble
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import read_json
+from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.nnunet import resolve_device
+from nnactive_nf.core.uncertainty import MAPS, UncertaintyMaps
+from nnactive_nf.evaluate.run import evaluate
+from nnactive_nf.phantom.folder import write_phantom
+from nnactive_nf.predict.run import predict
+from nnactive_nf.prepare.run import Settings as PrepareSettings
+from nnactive_nf.prepare.run import prepare
+from nnactive_nf.query.run import Settings as QuerySettings
+from nnactive_nf.query.run import query
+from nnactive_nf.query.run import write as write_query_files
+from nnactive_nf.train.run import Settings as TrainSettings
+from nnactive_nf.train.run import train
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Node:
+    """Files of cycle 0 and of the query that follows it."""
+
+    folder: Path
+    patch_zyx: tuple[int, int, int]
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset.open(self.folder / "prepared")
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        return [self.folder / f"fold_{fold}" / "checkpoint.pth" for fold in range(2)]
+
+    @property
+    def shards(self) -> list[Path]:
+        return [self.folder / f"uncertainty_{shard}.h5" for shard in range(2)]
+
+
+def choose(node: Node, strategy: str, cycle: int, **changed: object) -> Path:
+    settings = QuerySettings(
+        strategy, seed=1, cycle=cycle, cycles=3, size=8, patch_zyx=node.patch_zyx, per_image=4,
+        start=cycle == 0, class_guarantee=cycle == 0,
+    )  # fmt: skip
+    labels = node.folder / "labels_c00.h5" if cycle else None
+    picks, pool, choice = query(
+        node.folder / "prepared", settings, labels_file=labels, oracle_file=node.folder / "oracle.h5",
+        uncertainty_files=node.shards if cycle else (), **changed,
+    )  # fmt: skip
+    out = node.folder / f"query_{strategy}_c{cycle:02d}.csv"
+    write_query_files(
+        picks, pool, choice, node="n", strategy=strategy, view_patches=2, out=out, views=out.with_suffix(".h5")
+    )
+    return out
+
+
+@pytest.fixture(scope="module", params=["3d_fullres", "2d"])
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    folder = tmp_path_factory.mktemp(request.param)
+    write_phantom(folder / "raw", seed=4, cases=8, variant="two_channels")
+    node = Node(folder, (8, 16, 16) if request.param == "3d_fullres" else (1, 24, 24))
+    prepare(
+        folder / "raw", PrepareSettings("phantom", request.param, 0.25, 1, None, None, folds=2, start_size=8), 1,
+        folder / "prepared", folder / "oracle.h5", folder / "reference.h5",
+    )  # fmt: skip
+    chosen = choose(node, "random_fg33", 0)
+    labels = annotate(
+        folder / "prepared", folder / "oracle.h5", chosen, strategy="random_fg33", node="n-c00", cycle=0,
+        free_background=True,
+    )  # fmt: skip
+    write_annotated(folder / "labels_c00.h5", labels)
+    for fold in range(2):
+        settings = TrainSettings(1, 0, fold, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
+        train(
+            folder / "prepared", folder / "labels_c00.h5", settings, "n-c00", "cpu", 1, folder / "store", "code",
+            folder / f"fold_{fold}",
+        )  # fmt: skip
+    for shard in range(2):
+        predict(
+            folder / "prepared", node.checkpoints, list(MAPS), "n-c00", 0, shard, 2, 0.75, "cpu", 1, node.shards[shard]
+        )
+    return node
+
+
+def test_maps_fit_the_images_and_each_other(node: Node) -> None:
+    maps = UncertaintyMaps(node.shards, node.dataset.shapes)
+    assert maps.cases == node.dataset.pool
+    for case in maps.cases:
+        predictive, expected = (maps.read(case, f"{kind}_entropy") for kind in ("predictive", "expected"))
+        assert predictive.shape == node.dataset.shapes[case]
+        assert (predictive - expected > -1e-5).all()
+        assert predictive.max() <= np.log(3) + 1e-5
+        folds = maps.read(case, "fold_probability").astype(np.float64)
+        mean = maps.read(case, "mean_probability").astype(np.float64)
+        np.testing.assert_allclose(folds.mean(axis=0), mean, atol=2e-3)
+        start, cell = maps.feature_grid(case)
+        features = maps.read(case, "fold_features")
+        assert start == (0, 0, 0)
+        assert features.shape[1:] == tuple(-(-n // c) for n, c in zip(predictive.shape, cell, strict=True))
+
+
+def test_windows_in_batches_equal_windows_one_by_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = node.dataset.network_image(node.dataset.pool[0])
+    ensemble = Ensemble(node.checkpoints[:1], resolve_device("cpu", 1), 0.5, mirroring=True)
+    batched = next(ensemble.fold_probabilities(image)).numpy()
+    monkeypatch.setattr("nnactive_nf.core.ensemble.WINDOWS_AT_ONCE", 1)
+    single = next(ensemble.fold_probabilities(image)).numpy()
+    np.testing.assert_allclose(batched, single, atol=1e-5)
+    np.testing.assert_allclose(batched.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["predictive_entropy", "bald", "clasp_pe", "kmeans_bald", "expected_dice", "coverage", "random_fg66"]
+)
+def test_strategies_choose_and_the_oracle_answers(node: Node, strategy: str) -> None:
+    chosen = choose(node, strategy, 1)
+    labels = annotate(
+        node.folder / "prepared", node.folder / "oracle.h5", chosen, strategy=strategy, node="n-c01", cycle=1,
+        labels_file=node.folder / "labels_c00.h5",
+    )  # fmt: skip
+    assert len(labels.patches) == 16
+    oracle = read_labels(node.folder / "oracle.h5", "oracle")
+    for case in labels.masks:
+        for box in labels.boxes(case):
+            np.testing.assert_array_equal(labels.masks[case][box.slices], oracle.masks[case][box.slices])
+
+
+def test_free_voxels_are_background_in_labelled_cases(node: Node) -> None:
+    labels = read_labels(node.folder / "labels_c00.h5")
+    free = 0
+    for case, mask in labels.masks.items():
+        empty = node.dataset.empty_mask(case)
+        assert (mask[empty] != labels.classes.ignore_value).all()
+        free += int(empty.sum())
+        outside = ~empty
+        for box in labels.boxes(case):
+            outside[box.slices] = False
+        assert (mask[outside] == labels.classes.ignore_value).all()
+    assert free > 0
+
+
+def test_metrics_are_on_the_files_own_grid(node: Node) -> None:
+    out = node.folder / "metrics.json"
+    ids = {"node": "n-c00", "dataset": "phantom", "regime": "main", "seed": 1, "cycle": 0, "strategy": None}
+    evaluate(
+        node.folder / "prepared", node.folder / "reference.h5", node.checkpoints, ids, 0.5, False, 2.0, "cpu", 1, out
+    )
+    found = read_json(out)
+    assert [case["case"] for case in found["cases"]] == node.dataset.test
+    for case in found["cases"]:
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(str(node.folder / "raw" / "labelsTr" / f"{case['case']}.nii.gz")))
+        assert case["classes"]["organ"]["reference_voxels"] == int((truth == 2).sum())
+        assert case["classes"]["lesion"]["reference_voxels"] == int((truth == 5).sum())
+    assert sum(row["voxels"] for row in found["calibration"]["bins"]) > 0
+
+
+def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
+    node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(1, 0, 0, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
+    inputs = (node.folder / "prepared", node.folder / "labels_c00.h5", settings)
+    train(*inputs, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0")
+    assert "was trained before" in capsys.readouterr().out
+    assert read_json(tmp_path / "fold_0" / "training.json")["node"] == "other-node"
+    train(*inputs, "n-c00", "cpu", 1, node.folder / "store", "changed code", tmp_path / "again")
+    assert "was trained before" not in capsys.readouterr().out
+    first, second = (read_json(path / "training.json") for path in (tmp_path / "fold_0", tmp_path / "again"))
+    assert first["digest"] != second["digest"]
+    assert first["curve"] == second["curve"]  # the same seeds, to the bit
+
+
+def test_damaged_and_foreign_files_are_told(node: Node, tmp_path: Path) -> None:
+    shard = node.shards[0].read_bytes()
+    cut = tmp_path / "uncertainty_0.h5"
+    cut.write_bytes(shard[: len(shard) // 2])
+    with pytest.raises(UserError, match="truncated"):
+        UncertaintyMaps([cut], node.dataset.shapes)
+    settings = TrainSettings(1, 0, 0, 2, 2, 4, None, 4, 2, "adamw", None)
+    with pytest.raises(UserError, match="format is 'nnactive-nf/oracle', expected 'nnactive-nf/labels'"):
+        train(
+            node.folder / "prepared", node.folder / "oracle.h5", settings, "n", "cpu", 1, tmp_path, "c", tmp_path / "f"
+        )
+    with pytest.raises(UserError, match="sees no GPU"):
+        resolve_device("cuda", 1)
