@@ -1,0 +1,393 @@
+"""How stages are strung together, by the trace of stub runs: how many tasks, which rest on which, what runs anew."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from conftest import NEXTFLOW, ROOT, Run, nextflow_command, run_nextflow
+
+pytestmark = pytest.mark.pipeline
+
+STUB = ("-profile", "test,stub", "-stub-run")
+PARSERS = ("v1", "v2")
+HANG = 900  # seconds after which a run counts as one that waits for labels that never come
+
+
+def copy_project(folder: Path) -> Path:
+    """The workflow without tools and environment, for a test to change."""
+    folder.mkdir(parents=True)
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("modules", "bin", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that stays the same while these tests run."""
+    return copy_project(tmp_path_factory.mktemp("wiring") / "project")
+
+
+def expected_tasks(
+    strategies: int, with_model: int, seeds: int, cycles: int, folds: int, shards: int = 1
+) -> Counter[str]:
+    """Tasks of a plan: cycle 0 is shared, maps are made where a next query asks for them."""
+    nodes = seeds * (1 + strategies * (cycles - 1))
+    predicted = seeds * ((1 if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
+    tasks = {
+        "PHANTOM": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes, "EVALUATE": nodes,
+        "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1,
+    }  # fmt: skip
+    return Counter({name: number for name, number in tasks.items() if number})
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_task_counts_and_a_second_run_that_runs_nothing(project: Path, tmp_path: Path, parser: str) -> None:
+    def run(*args: str, **params: object) -> Run:
+        done = run_nextflow(
+            tmp_path, *STUB, *args, project=project, timeout=HANG, env={"NXF_SYNTAX_PARSER": parser},
+            strategies="random,power_bald:beta=10", seeds="1,2", cycles=3, folds=2, shards=2,
+            outdir="out", **params,
+        )  # fmt: skip
+        assert done.returncode == 0, done.output
+        return done
+
+    expected = expected_tasks(strategies=2, with_model=1, seeds=2, cycles=3, folds=2, shards=2)
+    assert expected["TRAIN"] == 2 * 2 * (1 + 2 * 2)
+    first = run()
+    assert first.tasks("COMPLETED") == first.tasks() == expected
+    again = run("-resume")
+    assert again.tasks("CACHED") == again.tasks() == expected
+
+    results = tmp_path / "out"
+    published = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    nodes = ["phantom-main-s1-c00", "phantom-main-random-s2-c01", "phantom-main-power_bald_beta_10-s1-c02"]
+    for node in nodes:
+        trajectory, cycle = node.rsplit("-", 1)
+        assert {f"metrics/{node}.json", f"training/{node}/fold_1.json"} <= published
+        assert {f"labels/{trajectory}/labels_{cycle}.h5", f"queries/{trajectory}/query_{cycle}.csv"} <= published
+    assert {"report.html", "cases.csv", "parameters.json", "versions.json", "tables/metrics.csv"} <= published
+    assert not [path for path in published if path.startswith(("models/", "uncertainty/"))]
+    assert json.loads((results / "parameters.json").read_text())["seeds"] == "1,2"
+
+    # What a parameter does not touch stays as it was; what it touches runs anew.
+    other = run("-resume", nsd_tolerance_mm=3, publish_models=True, publish_uncertainty=True)
+    nodes_in_all = expected["EVALUATE"]
+    assert other.tasks("COMPLETED") == {"EVALUATE": nodes_in_all, "ANALYSE": 1, "REPORT": 1}
+    assert len(list((results / "models").rglob("checkpoint.pth"))) == expected["TRAIN"]
+    assert len(list((results / "uncertainty").rglob("*.h5"))) == expected["PREDICT"]
+
+
+def test_no_prediction_where_no_strategy_asks_for_maps(project: Path, tmp_path: Path) -> None:
+    done = run_nextflow(
+        tmp_path, *STUB, project=project, timeout=HANG, strategies="random,random_fg33,random_fg66", cycles=2
+    )
+    assert done.returncode == 0, done.output
+    assert done.tasks() == expected_tasks(strategies=3, with_model=0, seeds=1, cycles=2, folds=2)
+    assert "PREDICT" not in done.tasks()
+
+
+def test_one_cycle_is_the_start_alone(project: Path, tmp_path: Path) -> None:
+    done = run_nextflow(tmp_path, *STUB, project=project, timeout=HANG, strategies="bald", seeds="1,2", cycles=1)
+    assert done.returncode == 0, done.output
+    assert done.tasks() == expected_tasks(strategies=1, with_model=1, seeds=2, cycles=1, folds=2)
+
+
+def test_a_folder_is_followed_by_its_files(project: Path, tmp_path: Path) -> None:
+    """Nextflow looks at a folder's own time only; a label file that changes must run everything anew."""
+    raw = tmp_path / "Task01 Two"
+    for name in ("imagesTr", "labelsTr"):
+        (raw / name).mkdir(parents=True)
+        for case in range(6):
+            (raw / name / f"case_{case}.nii.gz").write_bytes(b"")
+    (raw / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "a": 1}}))
+
+    def run(*args: str) -> Run:
+        done = run_nextflow(
+            tmp_path, *STUB, *args, project=project, timeout=HANG, input=raw, strategies="random", cycles=1,
+        )  # fmt: skip
+        assert done.returncode == 0, done.output
+        return done
+
+    first = run()
+    assert first.tasks("COMPLETED") == expected_tasks(1, 0, 1, 1, 2) - Counter({"PHANTOM": 1})
+    assert (tmp_path / "results/metrics/Task01_Two-main-s12345-c00.json").is_file()
+    assert set(run("-resume").tasks("COMPLETED")) == set()
+    (raw / "labelsTr" / "case_3.nii.gz").write_bytes(b"changed")
+    assert run("-resume").tasks("COMPLETED")["PREPARE"] == 1
+
+
+def test_a_fault_ends_the_run_and_resume_goes_on_from_there(project: Path, tmp_path: Path) -> None:
+    """One fold fails for good, one evaluation is killed once and is tried again."""
+    mine = copy_project(tmp_path / "project")
+    into_stub(
+        mine / "modules" / "train.nf",
+        f'[[ "${{node.id}} ${{fold}}" != "phantom-main-random-s1-c01 1" || -e {tmp_path}/mended ]] || exit 3',
+    )
+    into_stub(
+        mine / "modules" / "evaluate.nf",
+        f'[[ "${{node.id}}" != "phantom-main-s1-c00" || -e {tmp_path}/killed ]] '
+        f"|| {{ touch {tmp_path}/killed; exit 137; }}",
+    )
+    params = {"strategies": "random,bald", "seeds": "1,2", "cycles": 3}
+    expected = expected_tasks(strategies=2, with_model=1, seeds=2, cycles=3, folds=2)
+
+    failed = run_nextflow(tmp_path, *STUB, project=mine, timeout=HANG, **params)
+    assert failed.returncode != 0
+    assert "-resume" in failed.stdout.splitlines()[-1]
+    faults = [(row["name"].rpartition(":")[2], row["exit"]) for row in failed.trace if row["status"] == "FAILED"]
+    assert ("TRAIN (phantom-main-random-s1-c01 fold 1)", "3") in faults
+    assert set(faults) <= {
+        ("TRAIN (phantom-main-random-s1-c01 fold 1)", "3"), ("EVALUATE (phantom-main-s1-c00)", "137")
+    }  # fmt: skip
+    assert "ANALYSE" not in failed.tasks()
+
+    (tmp_path / "mended").touch()
+    done = run_nextflow(tmp_path, *STUB, "-resume", project=mine, timeout=HANG, **params)
+    assert done.returncode == 0, done.output
+    fine = done.tasks("CACHED") + done.tasks("COMPLETED")
+    assert fine == expected
+    again = {row["name"] for row in done.trace if row["status"] == "COMPLETED"}
+    kept = {row["name"] for row in done.trace if row["status"] == "CACHED"}
+    assert any(name.endswith("TRAIN (phantom-main-random-s1-c01 fold 1)") for name in again)
+    # What had succeeded is not run again. (A task that succeeded in its second attempt is: nextflow-io/nextflow#6884.)
+    before = {row["name"] for row in failed.trace if row["status"] == "COMPLETED" and row["attempt"] == "1"}
+    assert before <= kept
+    retried = [row for row in failed.trace + done.trace if row["name"].endswith("EVALUATE (phantom-main-s1-c00)")]
+    assert {"FAILED", "COMPLETED"} <= {row["status"] for row in retried}
+
+
+def into_stub(module: Path, line: str) -> None:
+    head, stub = module.read_text().split("    stub:\n")
+    module.write_text(f"{head}    stub:\n" + stub.replace('"""\n', f'"""\n    {line}\n', 1))
+
+
+def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> None:
+    """12 strategies x 4 seeds x 5 cycles x 5 folds: Nextflow has a heap of 512 MB, or this ends with an error."""
+    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/query/strategies.json").read_text())]
+    names = [name for name in names if name not in ("replay", "coverage")][:9]
+    models = len([name for name in names if not name.startswith("random")])
+    strategies = [*names, "power_bald:beta=5", "power_bald:beta=10", "power_bald:beta=20"]
+    (tmp_path / "quiet.config").write_text(
+        "".join(f"{it}.enabled = false\n" for it in ("trace", "report", "timeline", "dag"))
+    )
+    # Without Nextflow's measuring of each task, which takes more time than the empty tasks themselves
+    command = nextflow_command(*STUB, "-c", "quiet.config", project=project, strategies=",".join(strategies),
+                               seeds="1,2,3,4", cycles=5, folds=5)  # fmt: skip
+    command = [word for word in command if word not in ("-with-trace", "trace_of_test.txt")]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(NXF_OPTS="-Xmx512m"),
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    submitted = Counter(re.findall(r"Submitted process > \S*?(\w+) \(", done.stdout))
+    assert submitted == expected_tasks(strategies=12, with_model=models + 3, seeds=4, cycles=5, folds=5)
+    assert submitted["TRAIN"] == 980
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "NXF_DISABLE_CHECK_LATEST": "true", **more}
+
+
+def test_lint() -> None:
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+    done = subprocess.run(
+        [NEXTFLOW, "-log", "/dev/null", "lint", "main.nf", "modules", "nextflow.config", "conf"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "had no errors" in done.stdout
+
+
+def test_lint_finds_something(tmp_path: Path) -> None:
+    (tmp_path / "wrong.nf").write_text("workflow {\n    main:\n    println unknown\n}\n")
+    if not NEXTFLOW.exists():
+        pytest.skip("no .tools/bin/nextflow (make setup)")
+    done = subprocess.run(
+        [NEXTFLOW, "-log", "/dev/null", "lint", "wrong.nf"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+
+
+# A command in place of each of bin/*.py: it notes how it was called and makes what it was asked for.
+RECORDER = """#!{python}
+import json, os, pathlib, sys
+name, words = pathlib.Path(sys.argv[0]).stem, sys.argv[1:]
+found = dict(zip(words, words[1:]))
+note = dict(name=name, words=words, threads=os.environ.get("OMP_NUM_THREADS"),
+            bytecode=os.environ.get("PYTHONDONTWRITEBYTECODE"))
+pathlib.Path(".note.json").write_text(json.dumps(note))
+folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"])
+files = dict(prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"], predict=["--out"],
+             evaluate=["--out"], report=["--out"])
+inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"])
+for option in folders.get(name, []):
+    folder = pathlib.Path(found[option])
+    folder.mkdir(parents=True)
+    for file in inside.get(name, []):
+        (folder / file).write_text(name)
+for option in files.get(name, []):
+    path = pathlib.Path(found[option])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(name)
+"""
+
+
+class Call:
+    """How one task called its command."""
+
+    def __init__(self, note: Path) -> None:
+        content = json.loads(note.read_text())
+        self.name: str = content["name"]
+        self.words: list[str] = content["words"]
+        self.threads: str = content["threads"]
+        self.bytecode: str = content["bytecode"]
+
+    def __getitem__(self, option: str) -> str:
+        return self.words[self.words.index(option) + 1]
+
+    def __contains__(self, option: str) -> bool:
+        return option in self.words
+
+
+@pytest.fixture(scope="module")
+def calls(project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+    """The calls of a run whose commands are recorders: all options given, and a strategy of one's own."""
+    folder = tmp_path_factory.mktemp("calls")
+    mine = copy_project(folder / "project")
+    for path in (mine / "bin").glob("*.py"):
+        path.write_text(RECORDER.format(python=sys.executable))
+        path.chmod(0o755)
+    own = folder / "my strategies.py"
+    own.write_text(
+        'MAPS = ["mean_probability"]\n\ndef mine(image, power=1):\n    return image.map("mean_probability")[1]\n'
+    )
+    done = run_nextflow(
+        folder, "-profile", "test,stub", project=mine, timeout=HANG, strategies="random,random_fg66,mine:power=2,bald",
+        strategy_file=own, seeds=7, cycles=3, folds=2, shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3",
+        threads=3, publish_uncertainty=True, publish_models=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.output
+    return [Call(path) for path in (folder / "work").glob("*/*/.note.json")]
+
+
+def commands() -> dict[str, click.Command]:
+    """The real commands by the stage's name."""
+    found = {}
+    for path in sorted((ROOT / "bin").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"command_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found[path.stem] = module.main
+    return found
+
+
+def test_the_commands_take_what_the_workflow_gives_them(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("metrics", "labels", "queries", "oracle", "training", "tables", "views"):
+        (tmp_path / name).mkdir()  # folders that must be there when options are read
+    monkeypatch.chdir(tmp_path)
+    real = commands()
+    for call in calls:
+        real[call.name].make_context(call.name, list(call.words))
+    assert {call.name for call in calls} == set(real) - {"compare"}
+
+
+def by_node(calls: list[Call], name: str) -> dict[str, Call]:
+    found = {call["--node"]: call for call in calls if call.name == name}
+    assert found
+    return found
+
+
+def test_queries_are_told_what_their_strategy_may_see(calls: list[Call]) -> None:
+    queries = by_node(calls, "query")
+    start = queries["phantom-main-s7-c00"]
+    assert "--start" in start and "--class-guarantee" in start and "--oracle" in start
+    assert "--labels" not in start
+    assert (start["--strategy"], start["--cycle"], start["--size"]) == ("random_fg33", "0", "12")
+    assert (start["--patch-size"], start["--stride"], start["--cycles"]) == ("4,8,8", "8", "3")
+    for node, call in queries.items():
+        if node == "phantom-main-s7-c00":
+            continue
+        assert "--start" not in call and "--class-guarantee" not in call
+        assert call["--size"] == "8"
+        assert ("--oracle" in call) == ("random_fg66" in node)
+        assert ("--strategy-file" in call) == ("mine" in node)
+        maps = [word for word in call.words if word.startswith("uncertainty_")]
+        assert maps == ([] if "random" in node else ["uncertainty_0.h5", "uncertainty_1.h5"])
+        before = call["--labels"].removeprefix("labels/").removesuffix(".h5")
+        assert before == ("phantom-main-s7-c00" if node.endswith("c01") else node.replace("-c02", "-c01"))
+    assert queries["phantom-main-mine_power_2-s7-c01"]["--strategy"] == "mine:power=2"
+
+
+def test_labels_grow_from_the_labels_before(calls: list[Call]) -> None:
+    annotations = by_node(calls, "annotate")
+    assert "--labels" not in annotations["phantom-main-s7-c00"]
+    for node, call in annotations.items():
+        assert call["--query"] == f"{node}.csv"
+        if not node.endswith("c00"):
+            before = call["--labels"].rpartition("/")[2].removesuffix(".h5")
+            assert before == ("phantom-main-s7-c00" if node.endswith("c01") else node.replace("-c02", "-c01"))
+
+
+def test_maps_are_the_union_of_what_the_strategies_of_a_node_ask_for(calls: list[Call]) -> None:
+    maps = {call["--node"]: call["--maps"] for call in calls if call.name == "predict"}
+    assert maps == {
+        "phantom-main-s7-c00": "expected_entropy,mean_probability,predictive_entropy",
+        "phantom-main-mine_power_2-s7-c01": "mean_probability",
+        "phantom-main-bald-s7-c01": "expected_entropy,predictive_entropy",
+    }
+    assert sorted(call["--shard"] for call in calls if call.name == "predict") == sorted("01" * 3)
+
+
+def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(calls: list[Call]) -> None:
+    for call in calls:
+        if call.name in ("predict", "evaluate"):
+            assert call.words[-2:] == ["fold_0", "fold_1"]
+        if call.name in ("train", "predict", "evaluate"):
+            assert (call["--threads"], call.threads, call["--device"]) == ("3", "3", "cpu")
+        assert call.bytecode == "1"
+    trainings = [call for call in calls if call.name == "train"]
+    assert {call["--learning-rate"] for call in trainings} == {"0.003"}
+    assert all(Path(call["--store"]).is_absolute() for call in trainings)
+    assert len({call["--code"] for call in trainings}) == 1
+    assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
+
+
+def test_digests_follow_the_code_of_a_stage_alone(project: Path, tmp_path: Path, nextflow: Callable[..., Run]) -> None:
+    """A module of the query's folder, a new file in `core`, the command itself; not the folder of compiled modules."""
+    mine = copy_project(tmp_path / "project")
+
+    def completed(*args: str) -> set[str]:
+        done = nextflow(*STUB, *args, project=mine, timeout=HANG, strategies="random", cycles=1)
+        assert done.returncode == 0, done.output
+        return set(done.tasks("COMPLETED"))
+
+    assert len(completed()) == 8
+    (mine / "bin/nnactive_nf/query/__pycache__").mkdir()
+    (mine / "bin/nnactive_nf/query/__pycache__/grid.cpython-311.pyc").write_bytes(b"0")
+    assert completed("-resume") == set()
+    (mine / "bin/evaluate.py").write_text((mine / "bin/evaluate.py").read_text() + "\n")
+    assert completed("-resume") == {"EVALUATE", "ANALYSE", "REPORT"}
