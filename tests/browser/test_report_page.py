@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from study import Curves, known_winner, make_study
 
 from nnactive_nf.analyse.study import read_study
@@ -90,29 +90,44 @@ class Opened:
         self.page.select_option(f"#{name}", value)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def show(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    """Open a report in a window of its own, listening to what it complains of and asks for."""
     contexts = []
 
     def run(path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> Opened:
+        while contexts:
+            contexts.pop().close()
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
-        context.set_default_timeout(90_000)  # machines that do other things beside
-        opened = Opened(context.new_page())
-        page = opened.page
-        page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith(("data:", "blob:")) else opened.requests.append(r.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-theme]")
-        page.locator("#curve-grid").scroll_into_view_if_needed()
-        page.wait_for_selector("#curve-grid .main-svg, #curve-grid .empty")
-        page.evaluate("window.scrollTo(0, 0)")
-        return opened
+        return open_page(context, path)
 
     yield run
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    """The report at desktop width, opened once for the tests that leave it as it is."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield open_page(context, report).page
+    context.close()
+
+
+def open_page(context: BrowserContext, path: Path) -> Opened:
+    context.set_default_timeout(90_000)  # machines that do other things beside
+    opened = Opened(context.new_page())
+    page = opened.page
+    page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(("data:", "blob:")) else opened.requests.append(r.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-theme]")
+    page.locator("#curve-grid").scroll_into_view_if_needed()
+    page.wait_for_selector("#curve-grid .main-svg, #curve-grid .empty")
+    page.evaluate("window.scrollTo(0, 0)")
+    return opened
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
@@ -135,19 +150,18 @@ def test_it_is_silent_complete_and_fits(report: Path, show, width: int, scheme: 
     assert outside == []
 
 
-def test_themes_differ_and_can_be_switched(report: Path, show):
+def test_themes_differ_and_can_be_switched(report: Path, show, page: Page):
     colour = "getComputedStyle(document.body).backgroundColor"
-    light, dark = show(report, scheme="light").page, show(report, scheme="dark").page
-    grounds = {light.evaluate(colour), dark.evaluate(colour)}
-    assert len(grounds) == 2
+    dark = show(report, scheme="dark").page
+    light_ground, dark_ground = page.evaluate(colour), dark.evaluate(colour)
+    assert light_ground != dark_ground
     dark.click("#theme")
-    assert dark.evaluate(colour) == light.evaluate(colour)
+    assert dark.evaluate(colour) == light_ground
     dark.click("#theme")
-    assert dark.evaluate(colour) != light.evaluate(colour)
+    assert dark.evaluate(colour) == dark_ground
 
 
-def test_one_curve_per_strategy(report: Path, show):
-    page = show(report).page
+def test_one_curve_per_strategy(page: Page):
     names = page.evaluate(
         "[...document.querySelectorAll('.plot.curve')].map((e) => e.data.map((t) => t.meta).filter((name) => name))"
     )
@@ -156,8 +170,7 @@ def test_one_curve_per_strategy(report: Path, show):
     assert first == pytest.approx([0.5, 0.62, 0.74], abs=0.003)
 
 
-def test_hover_tells_the_number(report: Path, show):
-    page = show(report).page
+def test_hover_tells_the_number(page: Page):
     last = page.locator(".plot.curve").first.locator(".scatterlayer .points path").last
     last.scroll_into_view_if_needed()
     point = last.bounding_box()
@@ -219,8 +232,7 @@ def test_tables_sort(report: Path, show):
     assert head.get_attribute("aria-sort") is None
 
 
-def test_a_table_can_be_saved(report: Path, show):
-    page = show(report).page
+def test_a_table_can_be_saved(page: Page):
     with page.expect_download() as waiting:
         page.locator(".table-head button").first.click()
     assert waiting.value.suggested_filename == "verdicts.csv"
@@ -253,8 +265,33 @@ PIXELS = """(kind) => [...document.querySelectorAll(`.plane canvas[data-kind="${
     let sum = 0; for (let i = 0; i < rgba.length; i += 1) sum = (sum * 31 + rgba[i]) % 1000003; return sum; })"""
 
 
-def test_slider_goes_through_the_slices(report: Path, show):
-    page = show(report).page
+def test_outline_lies_where_the_patch_is(page: Page):
+    """The outline's colour stands at the patch's edges, in the image's true proportions."""
+    expect(page.locator("#g-facts")).to_contain_text("patch 8")
+    box, found, shape = page.evaluate(
+        """(() => {
+            const data = JSON.parse(document.getElementById('data').textContent);
+            const id = document.getElementById('g-trajectory').value, cycle = document.getElementById('g-cycle').value;
+            const p = data.gallery.queries[data.gallery.index[id][cycle]].patches[0];
+            const c = document.querySelector('.plane canvas[data-kind=image]');
+            const rgba = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            const rows = [], columns = [];
+            for (let r = 0; r < c.height; r += 1) for (let k = 0; k < c.width; k += 1) {
+              const i = 4 * (r * c.width + k);
+              if (rgba[i] < 20 && rgba[i + 1] > 215 && rgba[i + 2] > 240) { rows.push(r); columns.push(k); }
+            }
+            const of = (list) => [list.reduce((a, b) => Math.min(a, b), 1e9), list.reduce((a, b) => Math.max(a, b), 0)];
+            return [p, [of(rows).map((v) => v / c.height), of(columns).map((v) => v / c.width)], [c.width, c.height]];
+        })()"""
+    )
+    for axis in (1, 2):
+        low, high = found[axis - 1]
+        assert low == pytest.approx(box["box"][axis][0], abs=0.02)
+        assert high == pytest.approx(box["box"][axis][1], abs=0.02)
+    assert shape[0] / shape[1] == pytest.approx(box["extent"][2] / box["extent"][1], rel=0.02)
+
+
+def test_slider_goes_through_the_slices(page: Page):
     expect(page.locator("#g-facts")).to_contain_text("patch 8")
     for place, axis in enumerate("zyx"):
         slider = page.locator(f"#g-slice-{axis}")
@@ -296,37 +333,8 @@ def test_gallery_shows_every_query(report: Path, show):
     assert all(canvas.bounding_box()["width"] > 50 for canvas in page.locator(".plane canvas[data-kind=image]").all())
 
 
-def test_outline_lies_where_the_patch_is(report: Path, show):
-    """The outline's colour stands at the patch's edges, in the image's true proportions."""
-    page = show(report).page
-    expect(page.locator("#g-facts")).to_contain_text("patch 8")
-    box, found, shape = page.evaluate(
-        """(() => {
-            const data = JSON.parse(document.getElementById('data').textContent);
-            const id = document.getElementById('g-trajectory').value, cycle = document.getElementById('g-cycle').value;
-            const p = data.gallery.queries[data.gallery.index[id][cycle]].patches[0];
-            const c = document.querySelector('.plane canvas[data-kind=image]');
-            const rgba = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-            const rows = [], columns = [];
-            for (let r = 0; r < c.height; r += 1) for (let k = 0; k < c.width; k += 1) {
-              const i = 4 * (r * c.width + k);
-              if (rgba[i] < 20 && rgba[i + 1] > 215 && rgba[i + 2] > 240) { rows.push(r); columns.push(k); }
-            }
-            const of = (list) => [list.reduce((a, b) => Math.min(a, b), 1e9), list.reduce((a, b) => Math.max(a, b), 0)];
-            return [p, [of(rows).map((v) => v / c.height), of(columns).map((v) => v / c.width)], [c.width, c.height]];
-        })()"""
-    )
-    for axis in (1, 2):
-        low, high = found[axis - 1]
-        assert low == pytest.approx(box["box"][axis][0], abs=0.02)
-        assert high == pytest.approx(box["box"][axis][1], abs=0.02)
-    assert shape[0] / shape[1] == pytest.approx(box["extent"][2] / box["extent"][1], rel=0.02)
-
-
-def test_words_for_those_who_do_not_see(report: Path, show):
-    opened = show(report)
-    opened.scroll_through()
-    page = opened.page
+def test_words_for_those_who_do_not_see(page: Page):
+    Opened(page).scroll_through()
     unnamed = page.evaluate(
         """[...document.querySelectorAll('[role=img], select, input, button, [role=region]')].filter((e) => !(
             e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.textContent.trim()

@@ -1,0 +1,103 @@
+"""The report's files and sentences for studies of which little can be said."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from study import Curves, known_winner, make_design
+from test_analyse_tables import BY_HAND, SETTING, study_of
+
+from nnactive_nf.analyse.write import analyse
+from nnactive_nf.core.design import Design
+from nnactive_nf.report import answer, content
+from nnactive_nf.report.figures import write_figures
+from nnactive_nf.report.render import write_report
+from nnactive_nf.report.tables import Tables
+
+NOTHING = {SETTING: {name: {1: [math.nan] * 3, 2: [math.nan] * 3} for name in ("random", "bald")}}
+FEW: dict[str, Curves] = {
+    "one seed": known_winner(seeds=(1,)),
+    "one cycle": known_winner(cycles=1),
+    "one strategy": known_winner(strategies=("bald",), seeds=(1,)),
+    "nothing": NOTHING,
+    "all equal": {SETTING: {name: {s: [0.5, 0.6] for s in (1, 2)} for name in ("random", "bald")}},
+}
+
+
+def tables_of(curves: Curves, folder: Path) -> Tables:
+    analyse(study_of(curves), folder, draws=50)
+    return Tables.read(Design.of(make_design(curves)), folder)
+
+
+@pytest.mark.parametrize("name", list(FEW))
+def test_report_and_figures_of_little(name: str, tmp_path: Path):
+    tables = tables_of(FEW[name], tmp_path / "tables")
+    write_report(tables, tmp_path / "report.html", tmp_path / "figures")
+    page = re.sub(r"<script.*?</script>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
+    assert not re.search(
+        r"\b(NaN|nan|None|null|inf)\b", re.sub(r"<style>.*?</style>|<head>.*?</head>", "", page, flags=re.DOTALL)
+    )
+    assert "What was queried" in page
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert not re.search(r">\s*(nan|NaN|None)\s*<", path.read_text())
+
+
+def test_figures_of_a_whole_study(tmp_path: Path):
+    tables = tables_of({**known_winner((SETTING, ("phantom", "high")))}, tmp_path / "tables")
+    names = write_figures(tables, [], tmp_path / "figures")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names)
+    stems = {name.rsplit(".", 1)[0] for name in names}
+    assert stems == {
+        *(f"learning_curves_phantom_{regime}_patches" for regime in ("low", "high")),
+        *(f"ranks_phantom_{regime}_{by}" for regime in ("low", "high") for by in ("aubc", "final_dice")),
+        *(
+            f"ppm_{where}_{kind}"
+            for where in ("phantom_low", "phantom_high", "phantom_all", "all_all")
+            for kind in ("plain", "holm")
+        ),
+    }  # without labels there is no foreground to draw against
+    assert {name.rsplit(".", 1)[1] for name in names} == {"png", "svg"}
+
+
+def test_answer_by_hand(tmp_path: Path):
+    tables = tables_of(BY_HAND, tmp_path)
+    assert answer.answer(tables) == [
+        "Against Random: a is better; no strategy is shown to be worse; for b no difference is shown."
+    ]
+    assert answer.best_by_setting(tables) == [
+        "phantom, low: a has the highest AUBC, 0.622, and ends at Dice 0.738 (3 seeds)."
+    ]
+    assert "over 3 common seeds at level 0.05" in answer.certainty(tables)[0]
+
+
+def test_answer_over_settings(tmp_path: Path):
+    """One strategy is better in one of two settings, another in both."""
+    good = {s: [0.5, 0.6 + 0.001 * s, 0.7] for s in (1, 2, 3)}
+    base = {s: [0.5, 0.55 + 0.0011 * s, 0.6] for s in (1, 2, 3)}
+    same = {s: list(values) for s, values in base.items()}
+    curves = {
+        ("p", "low"): {"random": base, "x": good, "y": good},
+        ("p", "high"): {"random": base, "x": good, "y": same},
+    }
+    tables = tables_of(curves, tmp_path)
+    assert answer.answer(tables) == [
+        "Against Random: x in 2 of 2 settings and y in 1 of 2 settings are better; no strategy is shown to be worse."
+    ]
+
+
+def test_cells_never_show_a_missing_number():
+    for cell in (
+        content.number(None),
+        content.count(math.nan),
+        content.percent(math.nan),
+        content.with_spread(math.nan, 0.1),
+    ):
+        assert cell["text"] == content.UNKNOWN
+        assert cell["value"] == ""
+    assert content.with_spread(0.5, math.nan)["text"] == "0.500"
+    assert content.with_spread(0.5, 0.01)["text"] == "0.500 ± 0.010"
+    assert content.count(1234567)["text"] == "1\u202f234\u202f567"
+    assert content.plain([0.5, math.nan, math.inf]) == [0.5, None, None]
