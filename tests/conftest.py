@@ -209,6 +209,16 @@ def here_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def copy_project(folder: Path) -> Path:
+    """The workflow without tools and environment, for a test to change."""
+    folder.mkdir(parents=True)
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("modules", "bin", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
     """The command line of a run; the test skips where Nextflow is not set up."""
     if not NEXTFLOW.exists():

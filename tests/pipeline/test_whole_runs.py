@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run, nextflow_command, run_nextflow
+from conftest import Run, copy_project, nextflow_command, run_nextflow
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
 
@@ -141,40 +142,24 @@ def kill_family(pid: int) -> None:
             continue
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the workflow whose files a test may change."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("modules", "bin", "conf"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+def test_a_changed_line_runs_anew_what_rests_on_it(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
 
+    def run() -> Counter[str]:
+        done = run_nextflow(tmp_path, "-profile", "test,stub", "-stub-run", "-resume", project=project)
+        assert done.returncode == 0, done.output
+        assert set(done.tasks()) == {"PHANTOM", "PREPARE", "TRAIN", *AFTER_TRAIN}
+        return done.tasks("COMPLETED")
 
-@pytest.mark.parametrize(
-    ("changed", "runs"),
-    [
-        ("bin/nnactive_nf/report/templates/report.html.j2", {"REPORT"}),
-        ("bin/nnactive_nf/evaluate/measures.py", {"EVALUATE", "ANALYSE", "REPORT"}),
-        (
-            "bin/nnactive_nf/train/trainer.py",
-            {"TRAIN", "PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"},
-        ),
-    ],
-)
-def test_a_changed_line_runs_anew_what_rests_on_it(project: Path, tmp_path: Path, changed: str, runs: set[str]) -> None:
-    first = run_nextflow(tmp_path, "-profile", "test", "-stub-run", project=project)
-    assert first.returncode == 0, first.output
-    path = project / changed
-    path.write_text(path.read_text() + ("\n# changed\n" if path.suffix == ".py" else "\n"))
-    again = run_nextflow(tmp_path, "-profile", "test", "-stub-run", "-resume", project=project)
-    assert again.returncode == 0, again.output
-    assert set(again.tasks("COMPLETED")) == runs
-    assert set(again.tasks()) == {
-        "PHANTOM", "PREPARE", "TRAIN", "PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"
-    }  # fmt: skip
+    run()
+    for changed, runs in {
+        "bin/nnactive_nf/report/templates/report.html.j2": {"REPORT"},
+        "bin/nnactive_nf/evaluate/measures.py": {"EVALUATE", "ANALYSE", "REPORT"},
+        "bin/nnactive_nf/train/trainer.py": {"TRAIN", *AFTER_TRAIN},
+    }.items():
+        path = project / changed
+        path.write_text(path.read_text() + "\n")
+        assert set(run()) == runs, changed
 
 
 def test_a_broken_case_ends_the_run_before_any_training(phantom: Path, tmp_path: Path) -> None:

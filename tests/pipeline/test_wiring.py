@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -16,23 +15,13 @@ from types import ModuleType
 
 import click
 import pytest
-from conftest import NEXTFLOW, ROOT, Run, nextflow_command, run_nextflow
+from conftest import NEXTFLOW, ROOT, Run, copy_project, nextflow_command, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
 STUB = ("-profile", "test,stub", "-stub-run")
 PARSERS = ("v1", "v2")
 HANG = 900  # seconds after which a run counts as one that waits for labels that never come
-
-
-def copy_project(folder: Path) -> Path:
-    """The workflow without tools and environment, for a test to change."""
-    folder.mkdir(parents=True)
-    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("modules", "bin", "conf"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
 
 
 @pytest.fixture(scope="module")
