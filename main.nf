@@ -138,7 +138,7 @@ workflow ACTIVE_LEARNING {
     parameters_file = channel.of(['parameters.json', json(values)]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
-    parameters_file.mix(versions_file, case_tables).collectFile(storeDir: values.outdir)
+    parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)
 
     label_files = by_name(labels.map { _node, masks -> masks })
     ANALYSE(

@@ -7,8 +7,8 @@ import click
 
 from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.files import read_json
-from nnactive_nf.report.render import Pictures, write_report
+from nnactive_nf.core.files import read_json, write_json
+from nnactive_nf.report.render import Pictures, python_versions, write_report
 from nnactive_nf.report.tables import Tables
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,6 +22,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--labels", type=FOLDER, help="Folder with the label masks, shown beside the pictures.")
 @click.option("--parameters", type=FILE, help="parameters.json, the run's parameters.")
 @click.option("--versions", type=FILE, help="versions.json, versions of programs.")
+@click.option("--versions-out", type=FILE, help="versions.json to make: with those of Python and its packages.")
 @click.option("--title", default="Active learning study", show_default=True, help="Title of the page.")
 @click.option("--out", required=True, type=FILE, help="HTML file to write.")
 @click.option("--figures", type=FILE, help="Folder for the figures as PNG and SVG.")
@@ -33,20 +34,24 @@ def main(
     labels: Path | None,
     parameters: Path | None,
     versions: Path | None,
+    versions_out: Path | None,
     title: str,
     out: Path,
     figures: Path | None,
 ) -> None:
     """Write the report of a study."""
+    programs = read_json(versions) if versions else {}
     write_report(
         Tables.read(Design.read(design), tables),
         out,
         figures,
         [Pictures(views, labels)] if views else [],
         read_json(parameters) if parameters else None,
-        read_json(versions) if versions else None,
+        programs,
         title,
     )
+    if versions_out is not None:
+        write_json(versions_out, {**python_versions(), **programs})
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -11,24 +11,26 @@ process REPORT {
     path 'views/*' // <node>.h5
     path 'labels/*' // <node>.h5
     path parameters // parameters.json
-    path versions // versions.json
+    path versions, stageAs: 'workflow/*' // versions.json of the workflow
     val code
 
     output:
     path 'report.html'
     path 'figures'
+    path 'versions.json' // with those of Python and its packages
 
     script:
     """
     # code ${code}
     report.py --design ${design} --tables ${tables} --views views --labels labels \\
-        --parameters ${parameters} --versions ${versions} --out report.html --figures figures
+        --parameters ${parameters} --versions ${versions} --versions-out versions.json \\
+        --out report.html --figures figures
     """
 
     stub:
     """
     # code ${code}
     mkdir figures
-    touch report.html
+    touch report.html versions.json
     """
 }

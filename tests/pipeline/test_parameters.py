@@ -76,13 +76,14 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str
         env={"NXF_SYNTAX_PARSER": parser}, timeout=HANG,
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
-        groups=tmp_path / "groups.csv", regime=True, cycles="2.5", query_tile_step="1e1", publish_mode="move",
+        groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",
+        publish_mode="move",
         **{"start-size": 4},
     )  # fmt: skip
     same_lines(errors_of(run), [
         "unknown parameter --cylces; did you mean --cycles?",
         "unknown parameter --startSize; did you mean --start_size?",
-        "--input is missing",
+        "--input da*: a path must not hold any of",
         "--epochs many: must be a whole number",
         "--cycles 2.5: must be a whole number",
         "--iterations 0: must be at least 1",
@@ -134,6 +135,10 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
         "--outdir file/results: cannot write to",
         "--checkpoint_store /proc/checkpoints: cannot write to /proc",
     ])  # fmt: skip
+
+
+def test_no_input(nextflow: Callable[..., Run]) -> None:
+    same_lines(errors_of(nextflow(timeout=HANG)), ["--input is missing"])
 
 
 def test_what_the_pool_cannot_give(nextflow: Callable[..., Run], hippocampus_like: Path) -> None:

@@ -76,6 +76,7 @@ def test_task_counts_and_a_second_run_that_runs_nothing(project: Path, tmp_path:
     other = run("-resume", nsd_tolerance_mm=3, publish_models=True, publish_uncertainty=True)
     nodes_in_all = expected["EVALUATE"]
     assert other.tasks("COMPLETED") == {"EVALUATE": nodes_in_all, "ANALYSE": 1, "REPORT": 1}
+    assert json.loads((results / "parameters.json").read_text())["nsd_tolerance_mm"] == 3
     assert len(list((results / "models").rglob("checkpoint.pth"))) == expected["TRAIN"]
     assert len(list((results / "uncertainty").rglob("*.h5"))) == expected["PREDICT"]
 
@@ -228,7 +229,7 @@ note = dict(name=name, words=words, threads=os.environ.get("OMP_NUM_THREADS"),
 pathlib.Path(".note.json").write_text(json.dumps(note))
 folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"])
 files = dict(prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"], predict=["--out"],
-             evaluate=["--out"], report=["--out"])
+             evaluate=["--out"], report=["--out", "--versions-out"])
 inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"])
 for option in folders.get(name, []):
     folder = pathlib.Path(found[option])
@@ -274,7 +275,7 @@ def calls(project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Call]
     done = run_nextflow(
         folder, "-profile", "test,stub", project=mine, timeout=HANG, strategies="random,random_fg66,mine:power=2,bald",
         strategy_file=own, seeds=7, cycles=3, folds=2, shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3",
-        threads=3, publish_uncertainty=True, publish_models=True,
+        threads=3, group_pattern=r"^(it's_\d+)_", workers=2,
     )  # fmt: skip
     assert done.returncode == 0, done.output
     return [Call(path) for path in (folder / "work").glob("*/*/.note.json")]
@@ -302,6 +303,14 @@ def test_the_commands_take_what_the_workflow_gives_them(
     for call in calls:
         real[call.name].make_context(call.name, list(call.words))
     assert {call.name for call in calls} == set(real) - {"compare"}
+
+
+def test_the_data_set_is_prepared_with_its_patients(calls: list[Call]) -> None:
+    (call,) = [call for call in calls if call.name == "prepare"]
+    assert call["--group-pattern"] == r"^(it's_\d+)_"
+    assert call["--groups"] == "groups.csv"
+    assert (call["--name"], call["--workers"], call["--input"]) == ("phantom", "2", "raw")
+    assert call.threads == "1"
 
 
 def by_node(calls: list[Call], name: str) -> dict[str, Call]:

@@ -89,7 +89,7 @@ def page(
             for t in design.trajectories
         ],
     }
-    found = {**_python_versions(), **versions}
+    found = {**python_versions(), **versions}
     return environment.get_template("report.html.j2").render(
         title=title,
         version=__version__,
@@ -159,7 +159,8 @@ def _embedded(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _python_versions() -> dict[str, str]:
+def python_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the stages use, by name."""
     found = {"python": platform.python_version(), "nnactive-nf": __version__}
     for name in PACKAGES:
         try:
