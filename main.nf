@@ -18,6 +18,7 @@ include { PREDICT } from './modules/predict.nf'
 include { EVALUATE } from './modules/evaluate.nf'
 include { ANALYSE } from './modules/analyse.nf'
 include { REPORT } from './modules/report.nf'
+include { PROGRESS } from './modules/progress.nf'
 
 workflow {
     main:
@@ -91,6 +92,7 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders]
     }
     EVALUATE(tests, code_digest('evaluate'))
+    PROGRESS(plan, annotation_rounds(plan), labels, EVALUATE.out)
 
     // [node, shard, settings, prepared folder, [folders of folds]], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
@@ -143,7 +145,7 @@ workflow ACTIVE_LEARNING {
     label_files = by_name(labels.map { _node, masks -> masks })
     ANALYSE(
         design_file,
-        by_name(EVALUATE.out),
+        by_name(EVALUATE.out.map { _node, file -> file }),
         label_files,
         by_name(QUERY.out.queries.map { _trajectory, query -> query }),
         by_name(prepared.map { _dataset, _images, oracle, _reference -> oracle }),

@@ -13,7 +13,7 @@ process EVALUATE {
     val code
 
     output:
-    path "${node.id}.json" // metrics per case and class
+    tuple val(node), path("${node.id}.json") // node, metrics per case and class
 
     script:
     """

@@ -132,6 +132,9 @@ def test_a_fault_ends_the_run_and_resume_goes_on_from_there(project: Path, tmp_p
         f'[[ "${{node.id}}" != "phantom-main-s1-c00" || -e {tmp_path}/killed ]] '
         f"|| {{ touch {tmp_path}/killed; exit 137; }}",
     )
+    metrics = """'{"mean": {"foreground": {"dice": 0.7${node.cycle}4${node.seed}}}}'"""
+    module = mine / "modules" / "evaluate.nf"
+    module.write_text(module.read_text().replace("touch ${node.id}.json", f"echo {metrics} > ${{node.id}}.json"))
     params = {"strategies": "random,bald", "seeds": "1,2", "cycles": 3}
     expected = expected_tasks(strategies=2, with_model=1, seeds=2, cycles=3, folds=2)
 
@@ -158,6 +161,24 @@ def test_a_fault_ends_the_run_and_resume_goes_on_from_there(project: Path, tmp_p
     assert before <= kept
     retried = [row for row in failed.trace + done.trace if row["name"].endswith("EVALUATE (phantom-main-s1-c00)")]
     assert {"FAILED", "COMPLETED"} <= {row["status"] for row in retried}
+
+    # What the terminal says: every node once, and not again what was there before.
+    first, second = progress_lines(failed), progress_lines(done)
+    assert re.fullmatch(r"start s[12]   cycle 0 of 2: trains on 12 patches, shared by 2 strategies", first[0])
+    assert "random s1  cycle 1 of 2: trains on 20 patches" in first
+    assert not any(line.startswith(("random s1  cycle 1 of 2: mean", "All ")) for line in first)
+    evaluated = [line.split(";")[0] for line in first + second if " mean Dice 0." in line]
+    assert len(set(evaluated)) == len(evaluated)
+    assert "random s1  cycle 1 of 2: mean Dice 0.714 (0.704 at the start)" in evaluated
+    assert "10 of 10 ensembles done" in second[-4]
+    (before,) = re.findall(r"All 10 ensembles are evaluated, (\d+) of them by an earlier run", second[-3])
+    assert int(before) == 10 - len([line for line in second if " mean Dice 0." in line])
+    assert second[-2:] == ["random  0.704  0.724", "bald    0.704  0.724"]
+
+
+def progress_lines(run: Run) -> list[str]:
+    """What a run says of its nodes, trajectories and ensembles."""
+    return [line for line in run.stdout.splitlines() if re.search(r"  cycle \d of| ensembles |  0\.\d{3}$", line)]
 
 
 def into_stub(module: Path, line: str) -> None:

@@ -1,0 +1,151 @@
+/*
+ * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
+ * evaluated, and at the end the mean Dice of each strategy.
+ *
+ * It includes no module: under the strict parser of Nextflow 25.04 one that includes others can be included once only.
+ */
+workflow PROGRESS {
+    take:
+    plan // rows, see modules/plan.nf
+    total // number of nodes
+    labels // [node, label masks]
+    metrics // [node, metrics]
+
+    main:
+    def seen = [
+        total: total,
+        evaluated: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> [older, dice]
+        waiting: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> the node, its labels of an earlier run
+        count: new java.util.concurrent.atomic.AtomicInteger(),
+        clock: new java.util.Timer(true),
+    ]
+    labels.subscribe { node, masks ->
+        if( is_older(masks) ) {
+            seen.waiting[key_of(node)] = node
+            tell_earlier_when_quiet(plan, seen)
+        }
+        else {
+            log.info(training_line(plan, node))
+        }
+    }
+    metrics.subscribe(
+        onNext: { node, file ->
+            seen.evaluated[key_of(node)] = [older: is_older(file), dice: mean_dice(file)]
+            if( is_older(file) )
+                tell_earlier_when_quiet(plan, seen)
+            else
+                log.info(dice_line(plan, seen, node))
+        },
+        onComplete: {
+            if( seen.evaluated.size() == total )
+                log.info(summary(plan, seen))
+        },
+    )
+}
+
+// Whether a file was there before this run. Nextflow does not tell which tasks -resume took from an earlier run.
+def is_older(path) {
+    workflow.resume && path.lastModified() < workflow.start.toInstant().toEpochMilli()
+}
+
+// What an earlier run left comes all at once: it is told when for five seconds no more has come.
+def tell_earlier_when_quiet(plan, seen) {
+    def number = seen.count.incrementAndGet()
+    seen.clock.runAfter(5000) {
+        if( seen.count.get() == number )
+            tell_earlier(plan, seen)
+    }
+}
+
+// How many nodes an earlier run has evaluated, and those that this one goes on with.
+def tell_earlier(plan, seen) {
+    def open = seen.waiting.findAll { key, _node -> !seen.evaluated.containsKey(key) }.values()
+    log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
+    open.sort { node -> node.id }.each { node -> log.info(training_line(plan, node)) }
+    seen.waiting.clear()
+}
+
+def earlier(seen) {
+    seen.evaluated.values().count { found -> found.older }
+}
+
+// Mean Dice of the foreground classes; null where there is none, as in the empty metrics of a stub run.
+def mean_dice(path) {
+    try {
+        return new groovy.json.JsonSlurper().parseText(path.text).mean.foreground.dice
+    }
+    catch( Exception _error ) {
+        return null
+    }
+}
+
+def training_line(plan, node) {
+    def row = row_in(plan, node)
+    def shared = node.cycle == 0 && row.strategies.size() > 1 ? ", shared by ${row.strategies.size()} strategies" : ''
+    def what = row.whole_pool ? 'all labels of the pool' : "${row.start_size + node.cycle * row.query_size} patches${shared}"
+    "${place(plan, node)} trains on ${what}"
+}
+
+def dice_line(plan, seen, node) {
+    def dice = seen.evaluated[key_of(node)].dice
+    def start = node.cycle > 0 ? seen.evaluated[key_of(node + [cycle: 0])]?.dice : null
+    def found = dice == null ? 'evaluated' : "mean Dice ${decimals(dice)}" + (start == null ? '' : " (${decimals(start)} at the start)")
+    "${place(plan, node)} ${found}; ${seen.evaluated.size()} of ${seen.total} ensembles done"
+}
+
+// Cycle 0 is shared by all strategies.
+def key_of(node) {
+    [node.dataset, node.regime, node.seed, node.cycle, node.cycle > 0 ? node.strategy : '']
+}
+
+def row_in(plan, node) {
+    plan.find { row -> row.dataset == node.dataset && row.regime == node.regime }
+}
+
+// Whose labels and which cycle, as wide for every node.
+def place(plan, node) {
+    def row = row_in(plan, node)
+    def width = plan.collectMany { r -> (['start'] + r.strategies*.name).collectMany { s -> r.seeds.collect { seed -> who(plan, r, s, seed).size() } } }.max()
+    def name = who(plan, row, row.whole_pool ? 'full' : node.strategy ?: 'start', node.seed)
+    "${name.padRight(width)}  ${row.whole_pool ? 'reference' : "cycle ${node.cycle} of ${row.cycles - 1}"}:"
+}
+
+def who(plan, row, strategy, seed) {
+    [setting(plan, row), strategy, "s${seed}"].findAll { part -> part }.join(' ')
+}
+
+// Data set and regime, each where there are several.
+def setting(plan, row) {
+    def loops = plan.findAll { r -> !r.whole_pool }
+    def dataset = loops*.dataset.unique().size() > 1 ? row.dataset : ''
+    def regime = loops*.regime.unique().size() > 1 && !row.whole_pool ? row.regime : ''
+    [dataset, regime].findAll { part -> part }.join(' ')
+}
+
+// The end of it, with a line for each strategy where these are few: means over the seeds, at the start and at the end.
+def summary(plan, seen) {
+    def taken = earlier(seen) ? ", ${earlier(seen)} of them by an earlier run" : ''
+    def ends = plan.findAll { row -> !row.whole_pool }.collectMany { row ->
+        row.strategies.collect { strategy ->
+            def name = [setting(plan, row), strategy.name].findAll { part -> part }.join(' ')
+            [name] + [0, row.cycles - 1].collect { cycle ->
+                mean_of(row.seeds.collect { seed ->
+                    seen.evaluated[key_of([dataset: row.dataset, regime: row.regime, seed: seed, cycle: cycle, strategy: strategy.name])]?.dice
+                })
+            }
+        }
+    }
+    def shown = ends.size() > 24 ? [] : ends.findAll { line -> !line.contains(null) }
+    def width = shown.collect { line -> line[0].size() }.max()
+    def lines = shown.collect { name, first, last -> "${name.padRight(width)}  ${decimals(first)}  ${decimals(last)}" }
+    (["All ${seen.total} ensembles are evaluated${taken}." + (lines ? ' Mean Dice at the start and at the end:' : '')] + lines).join('\n')
+}
+
+// Mean of the numbers, or null where one is missing.
+def mean_of(values) {
+    values.contains(null) ? null : values.sum() / values.size()
+}
+
+def decimals(number) {
+    String.format(Locale.ROOT, '%.3f', number as double)
+}
