@@ -6,7 +6,7 @@
  * trajectories are maps of [id, dataset, regime, seed, cycle, strategy], see modules/plan.nf.
  */
 include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_errors ; plan_rows ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_errors ; plan_rows ; readers_of ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
 include { annotate_settings ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
 include { code_digest ; folder_digest ; json } from './modules/functions.nf'
 include { PHANTOM } from './modules/phantom.nf'
@@ -19,6 +19,7 @@ include { EVALUATE } from './modules/evaluate.nf'
 include { ANALYSE } from './modules/analyse.nf'
 include { REPORT } from './modules/report.nf'
 include { PROGRESS } from './modules/progress.nf'
+include { CLEANUP ; cleanup_errors } from './modules/cleanup.nf'
 
 workflow {
     main:
@@ -27,7 +28,7 @@ workflow {
         return
     }
     def values = typed_parameters(params)
-    def errors = parameter_errors(params) + plan_errors(values)
+    def errors = parameter_errors(params) + plan_errors(values) + cleanup_errors(values)
     if( errors ) {
         error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
@@ -134,6 +135,12 @@ workflow ACTIVE_LEARNING {
             [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks]
         }
     ANNOTATE(answers, code_digest('annotate'))
+
+    // [uncertainty maps that a query has read, how many queries read them]
+    read = QUERY.out.queries.join(asked)
+        .filter { _trajectory, _query, _masks, files -> files && values.cleanup_work }
+        .map { trajectory, _query, _masks, files -> [files, readers_of(plan, trajectory)] }
+    CLEANUP(read)
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
     design_file = channel.of(['design.json', json(design(plan))]).collectFile()

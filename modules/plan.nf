@@ -91,6 +91,11 @@ def next_trajectories(plan, node, needs_model) {
     }
 }
 
+// How many queries read the uncertainty maps that a trajectory's query reads: at cycle 1 they are those of a shared node.
+def readers_of(plan, trajectory) {
+    trajectory.cycle == 1 ? row_of(plan, trajectory).strategies.count { strategy -> strategy.needs_model } : 1
+}
+
 // The node that a trajectory's labels make.
 def node_of(plan, trajectory) {
     def strategy = trajectory.cycle > 0 ? trajectory.strategy : ''

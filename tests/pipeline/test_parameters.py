@@ -114,7 +114,7 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
         timeout=HANG, input="data", outdir="file/results", checkpoint_store="/proc/checkpoints", strategy_file=own,
         strategies="random,randon,power_bald:bta=1,power_bald:beta=-1,power_bald,power_bald:beta=1,mine,mine,"
         "class_pe:cap,class_pe:cap=1:cap=2,clasp_pe:schedule=exponental,random_fg33:beta=1,replay",
-        start_strategy="predictive_entropy", seeds="3,4,3",
+        start_strategy="predictive_entropy", seeds="3,4,3", cleanup_work=True, publish_uncertainty=True,
     )  # fmt: skip
     same_lines(errors_of(run), [
         "--input data: no dataset.json in it",
@@ -134,6 +134,7 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
         "--seeds: 3 is named twice",
         "--outdir file/results: cannot write to",
         "--checkpoint_store /proc/checkpoints: cannot write to /proc",
+        "--cleanup_work: it empties the maps that --publish_uncertainty wants to keep",
     ])  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -393,6 +394,59 @@ def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(cal
     assert all(Path(call["--store"]).is_absolute() for call in trainings)
     assert len({call["--code"] for call in trainings}) == 1
     assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
+
+
+# In place of bin/query.py: as the real one it refuses maps that were emptied; apart from that a recorder.
+READER = """#!{python}
+import pathlib, sys
+from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.uncertainty import refuse_emptied
+reports_user_errors(refuse_emptied)([pathlib.Path(word) for word in sys.argv[1:] if word.endswith(".h5")])
+"""
+
+
+def test_cleanup_empties_the_maps_and_resume_goes_on(tmp_path: Path) -> None:
+    mine = copy_project(tmp_path / "project")
+    for path in (mine / "bin").glob("*.py"):
+        text = RECORDER.format(python=sys.executable)
+        if path.stem == "predict":
+            text = text.replace("write_text(name)", "write_bytes(os.urandom(1000000))")
+        if path.stem == "query":
+            text = READER.format(python=sys.executable) + text.partition("\n")[2]
+        path.write_text(text)
+
+    def run(*args: str, strategies: str = "bald,random") -> Run:
+        return run_nextflow(
+            tmp_path, "-profile", "test,stub", *args, project=mine, timeout=HANG, strategies=strategies, cycles=2,
+            folds=2, shards=2, cleanup_work=True,
+        )  # fmt: skip
+
+    def maps() -> dict[Path, os.stat_result]:
+        return {path: path.stat() for path in (tmp_path / "work").rglob("uncertainty_*.h5") if not path.is_symlink()}
+
+    first = run()
+    assert first.returncode == 0, first.output
+    emptied = maps()
+    assert len(emptied) == first.tasks()["PREDICT"] == 2
+    assert {stat.st_size for stat in emptied.values()} == {1000000}
+    assert sum(stat.st_blocks for stat in emptied.values()) == 0
+
+    # With one more strategy all is found again, but its query needs the maps, and says which folders to delete. Then
+    # they are made anew, and emptied anew.
+    refused = run("-resume", strategies="bald,random,power_bald")
+    assert refused.returncode != 0
+    assert refused.tasks("CACHED") == first.tasks() - Counter(["ANALYSE", "REPORT"])
+    (told,) = {line.strip() for line in refused.output.splitlines() if "was emptied by --cleanup_work" in line}
+    folders = [Path(folder) for folder in re.findall(r"rm -r (\S+) (\S+)\)", told)[0]]
+    assert folders == sorted(path.parents[1] for path in emptied)
+    for folder in folders:
+        shutil.rmtree(folder)
+    mended = run("-resume", strategies="bald,random,power_bald")
+    assert mended.returncode == 0, mended.output
+    assert mended.tasks("COMPLETED")["PREDICT"] == 2
+    assert mended.tasks("COMPLETED")["QUERY"] == 2
+    assert maps().keys() == emptied.keys()
+    assert sum(stat.st_blocks for stat in maps().values()) == 0
 
 
 def test_digests_follow_the_code_of_a_stage_alone(project: Path, tmp_path: Path, nextflow: Callable[..., Run]) -> None:

@@ -141,6 +141,25 @@ def test_a_truncated_file_is_told(tmp_path, share):
     refused("u.h5: not a readable HDF5 file, it may be truncated", [path])
 
 
+def test_what_to_do_where_files_were_emptied_is_told(tmp_path):
+    """As --cleanup_work leaves them, staged into another task's folder by links."""
+    whole = write(tmp_path / "work/c3/task/node/uncertainty_2.h5", {"c": some()})
+    for folder in ("a1/task", "b2/task"):
+        path = tmp_path / "work" / folder / "node" / f"uncertainty_{folder[1]}.h5"
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            file.truncate(100_000)
+        (tmp_path / path.name).symlink_to(path)
+        (path.parents[1] / ".command.run").touch()
+    told = re.escape(f"(rm -r {tmp_path}/work/a1/task {tmp_path}/work/b2/task) and run again with -resume")
+    refused(told, [tmp_path / "uncertainty_1.h5", tmp_path / "uncertainty_2.h5", whole])
+    (tmp_path / "work/a1/task/.command.run").unlink()
+    refused(
+        "uncertainty_1.h5 was emptied by --cleanup_work.* the work folder of that PREDICT",
+        [tmp_path / "uncertainty_1.h5"],
+    )
+
+
 def test_another_format_and_version_are_told(tmp_path):
     path = write(tmp_path / "u.h5", {"a": some()})
     with h5py.File(path, "a") as file:

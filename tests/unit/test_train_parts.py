@@ -143,6 +143,24 @@ def test_store_goes_on_from_good_states_only(tmp_path: Path, capsys: pytest.Capt
     assert "training starts anew" in capsys.readouterr().out
 
 
+def test_a_finished_fold_takes_its_room_once_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = TrainingStore(tmp_path / "store", "abc")
+    fold = FoldCheckpoint({"w": torch.arange(3.0)}, {"a": 1}, "3d_fullres", {"labels": {}}, (0, 1, 2), "digest")
+    place.finish(fold, {"node": "", "seconds": 1.0})
+    place.deliver(tmp_path / "linked", {"node": "n"})
+
+    def refuse(*_: object) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    place.deliver(tmp_path / "copied", {"node": "n"})
+    stored, linked, copied = (
+        folder / "checkpoint.pth" for folder in (place.folder, tmp_path / "linked", tmp_path / "copied")
+    )
+    assert linked.samefile(stored) and not copied.samefile(stored)
+    assert load_fold(copied).weights["w"].tolist() == load_fold(linked).weights["w"].tolist() == [0, 1, 2]
+
+
 def test_checkpoints_come_back_and_damaged_ones_are_told(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
     fold = FoldCheckpoint({"w": torch.arange(3.0)}, {"a": 1}, "3d_fullres", {"labels": {}}, (0, 1, 2), "digest")

@@ -15,6 +15,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5
 
 VERSION = 1
+HEAD_BYTES = 512  # a HDF5 file begins with a signature, one that was emptied with zeros
 
 # What may stand in a file: name -> (type in the file, leading axes before z, y, x).
 MAPS: dict[str, tuple[str, str]] = {
@@ -82,6 +83,7 @@ class UncertaintyMaps:
     def __init__(self, paths: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._file_of: dict[str, Path] = {}
         self._shapes = shapes
+        refuse_emptied(paths)
         for path in sorted(Path(p) for p in paths):
             with open_hdf5(path, "uncertainty", VERSION) as file:
                 for case in _cases_in(path, file):
@@ -134,6 +136,31 @@ class UncertaintyMaps:
                 tuple(int(v) for v in attributes["start_zyx"]),
                 tuple(int(v) for v in attributes["cell_zyx"]),
             )
+
+
+def refuse_emptied(paths: Sequence[Path]) -> None:
+    """Say what to do where `--cleanup_work` has emptied files: they are as large as before and hold zeros only."""
+    emptied = [Path(path).resolve() for path in paths if _is_emptied(Path(path))]
+    if emptied:
+        tasks = sorted({path.parents[1] for path in emptied})
+        # Nextflow stages files as links into the folder of their task, but it may have been told to copy them.
+        known = all((folder / ".command.run").exists() for folder in tasks)
+        folders = (
+            f"folder of their task (rm -r {' '.join(map(str, tasks))})" if known else "work folder of that PREDICT"
+        )
+        raise UserError(
+            f"{emptied[0].name} was emptied by --cleanup_work, and this query needs it; to make it again, delete the "
+            f"{folders} and run again with -resume"
+        )
+
+
+def _is_emptied(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return bool(head) and not any(head)
 
 
 def _cases_in(path: Path, file: h5py.File) -> list[str]:

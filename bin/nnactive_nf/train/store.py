@@ -65,11 +65,23 @@ class TrainingStore:
         (self.folder / "latest.pth").unlink(missing_ok=True)
 
     def deliver(self, out: Path, ids: Mapping[str, Any]) -> None:
-        """Copy the finished fold to a task's output folder, its record under the ids of this task."""
+        """Put the finished fold into a task's output folder, its record under the ids of this task.
+
+        On one file system the checkpoint is there under a second name, so that it takes its room once. Neither is ever
+        written to: the store replaces its files, and --cleanup_work leaves checkpoints alone.
+        """
         load_fold(self.folder / "checkpoint.pth")  # a damaged store must not pass for a training
         temporary = out.with_name(f".{out.name}.part")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        shutil.copyfile(self.folder / "checkpoint.pth", temporary / "checkpoint.pth")
+        _link_or_copy(self.folder / "checkpoint.pth", temporary / "checkpoint.pth")
         write_json(temporary / "training.json", read_json(self.folder / "training.json") | dict(ids))
         temporary.rename(out)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where there can be none: another file system or mount, or a file of someone else's."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
