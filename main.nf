@@ -6,7 +6,8 @@
  * trajectories are maps of [id, dataset, regime, seed, cycle, strategy], see modules/plan.nf.
  */
 include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_errors ; plan_rows ; readers_of ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_rows ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
+include { study_errors ; study_rows ; written_rows } from './modules/study.nf'
 include { annotate_settings ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
 include { code_digest ; folder_digest ; json } from './modules/functions.nf'
 include { PHANTOM } from './modules/phantom.nf'
@@ -28,12 +29,12 @@ workflow {
         return
     }
     def values = typed_parameters(params)
-    def errors = parameter_errors(params) + plan_errors(values) + cleanup_errors(values)
+    def errors = parameter_errors(params) + study_errors(values) + cleanup_errors(values)
     if( errors ) {
         error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
     file(values.checkpoint_store).mkdirs() // containers mount it
-    ACTIVE_LEARNING(plan_rows(values), values)
+    ACTIVE_LEARNING(plan_rows(study_rows(values)), values)
 
     workflow.onComplete = {
         println(workflow.success
@@ -128,13 +129,16 @@ workflow ACTIVE_LEARNING {
     }
     QUERY(queries, code_digest('query'))
 
-    // [node, settings, prepared folder, whole masks of the pool, query, labels so far or []]
+    // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or []]
     answers = with_dataset(QUERY.out.queries.join(asked), prepared)
         .map { trajectory, query, masks, _files, images, oracle, _reference ->
             def node = node_of(plan, trajectory)
             [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks]
         }
-    ANNOTATE(answers, code_digest('annotate'))
+    whole_pools = with_dataset(channel.fromList(reference_nodes(plan)).map { node -> [node] }, prepared).map { node, images, oracle, _reference ->
+        [node, [node: node.id, cycle: 0], images, oracle, [], []]
+    }
+    ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
 
     // [uncertainty maps that a query has read, how many queries read them]
     read = QUERY.out.queries.join(asked)
@@ -144,15 +148,20 @@ workflow ACTIVE_LEARNING {
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
     design_file = channel.of(['design.json', json(design(plan))]).collectFile()
-    parameters_file = channel.of(['parameters.json', json(values)]).collectFile()
+    parameters_file = channel.of(['parameters.json', json(values + written_rows(values).withIndex().collectEntries { row, i -> ["study_row_${i + 1}".toString(), row] })]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)
 
-    label_files = by_name(labels.map { _node, masks -> masks })
+    metrics = EVALUATE.out.branch { node, _file ->
+        reference: row_of(plan, node).whole_pool
+        loop: true
+    }
+    label_files = by_name(labels.filter { node, _masks -> !row_of(plan, node).whole_pool }.map { _node, masks -> masks })
     ANALYSE(
         design_file,
-        by_name(EVALUATE.out.map { _node, file -> file }),
+        by_name(metrics.loop.map { _node, file -> file }),
+        by_name(metrics.reference.map { _node, file -> file }),
         label_files,
         by_name(QUERY.out.queries.map { _trajectory, query -> query }),
         by_name(prepared.map { _dataset, _images, oracle, _reference -> oracle }),

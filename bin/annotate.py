@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""ANNOTATE: a query and the labels before in, the labels after out."""
+"""ANNOTATE: a query and the labels before in, the labels after out; without a query, the labels of the whole pool."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
 @click.option("--oracle", required=True, type=FILE, help="Complete masks of the pool.")
-@click.option("--query", "query_file", required=True, type=FILE, help="Query table.")
-@click.option("--strategy", required=True, help="Strategy that made the query, with its options.")
+@click.option("--query", "query_file", type=FILE, help="Query table; without one, the whole pool is labelled.")
+@click.option("--strategy", default="full", help="Strategy that made the query, with its options.")
 @click.option("--node", required=True, help="Node that the labels will train.")
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle of that node.")
 @click.option("--labels", "labels_file", type=FILE, help="Labels before; none at the start.")
 @click.option("--free-background", is_flag=True, help="In labelled cases, what was not imaged is background.")
 @click.option("--out", required=True, type=FILE, help="Labels file to make.")
 @reports_user_errors
-def main(prepared: Path, oracle: Path, query_file: Path, out: Path, **options: object) -> None:
-    """Copy the oracle's labels of the queried patches into the label masks."""
+def main(prepared: Path, oracle: Path, query_file: Path | None, out: Path, **options: object) -> None:
+    """Copy the oracle's labels of the queried patches into the label masks, or take them whole."""
     from nnactive_nf.annotate.run import annotate, write
 
     labels = annotate(prepared, oracle, query_file, **options)

@@ -8,6 +8,7 @@ process ANALYSE {
     input:
     path design // design.json
     path 'metrics/*' // <node>.json
+    path full, stageAs: 'full/*' // <node>.json of trainings on the whole pool, if any
     path 'labels/*' // <node>.h5
     path 'queries/*' // <node>.csv
     path 'oracle/*' // oracle_<dataset>.h5
@@ -21,7 +22,7 @@ process ANALYSE {
     """
     # code ${code}
     analyse.py --design ${design} --metrics metrics --labels labels --queries queries --oracle oracle \\
-        --training training --out tables
+        --training training ${full ? '--full-reference full' : ''} --out tables
     """
 
     stub:

@@ -9,7 +9,8 @@ process ANNOTATE {
     label 'cpu_low'
 
     input:
-    // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query; labels so far or []
+    // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels
+    // so far or []
     tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*')
     val code
 
@@ -19,7 +20,7 @@ process ANNOTATE {
     script:
     """
     # code ${code}
-    annotate.py --prepared ${prepared} --oracle ${oracle} --query ${query} ${options(settings)} \\
+    annotate.py --prepared ${prepared} --oracle ${oracle} ${file_option('--query', query)} ${options(settings)} \\
         ${file_option('--labels', labels)} --out ${node.id}.h5
     """
 

@@ -212,7 +212,7 @@ def here_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_project(folder: Path) -> Path:
     """The workflow without tools and environment, for a test to change."""
     folder.mkdir(parents=True)
-    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json", "study_schema.json"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("modules", "bin", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -76,7 +76,7 @@ def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:
             strategies.setdefault(strategy.name, strategy)
         for group in study.design.groups:
             known = groups.setdefault((group.dataset, group.regime), group)
-            if known != group:
+            if known != dataclasses.replace(group, reference=known.reference):
                 text = f"{group.dataset}, {group.regime}: the studies differ in their settings"
                 renamed[0].note(
                     "settings", f"{text} ({_sizes(known)} and {_sizes(group)}).", (group.dataset, group.regime)

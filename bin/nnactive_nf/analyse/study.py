@@ -265,9 +265,12 @@ def _read_full_reference(study: Study, folder: Path) -> None:
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
-            where = {key: content[key] for key in ("dataset", "regime")} | {"seed": int(content["seed"])}
+            dataset, regime, seed = content["dataset"], content["regime"], int(content["seed"])
+            meant = [g.regime for g in study.design.groups if (g.dataset, g.reference) == (dataset, regime)]
             rows.extend(
-                {**where, "class": row["class"], "dice": row["dice"]} for row in score_rows(content, content["node"])
+                {"dataset": dataset, "regime": name, "seed": seed, "class": row["class"], "dice": row["dice"]}
+                for name in meant or [regime]
+                for row in score_rows(content, content["node"])
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not the metrics of a node ({error!r})") from None

@@ -18,7 +18,7 @@ from nnactive_nf.core.query_table import read_query
 def annotate(
     prepared: Path,
     oracle_file: Path,
-    query_file: Path,
+    query_file: Path | None,
     *,
     strategy: str,
     node: str,
@@ -31,7 +31,7 @@ def annotate(
     Args:
         prepared: folder of the prepared data set.
         oracle_file: complete masks of the pool.
-        query_file: the query table.
+        query_file: the query table; `None` asks for every case of the pool, whole.
         strategy: the strategy with its options, for the patch table.
         node: the node that the labels will train.
         cycle: its cycle.
@@ -43,14 +43,14 @@ def annotate(
         UserError: a patch lies outside its image or on another patch, or its case is not in the pool; one line each.
     """
     dataset = Dataset.open(prepared)
-    query = read_query(query_file)
+    query = whole_pool(dataset) if query_file is None else read_query(query_file)
     labels = Labels(dataset.name, node, cycle, dataset.classes)
     if labels_file is not None:
         before = read_labels(labels_file, shapes=dataset.shapes)
         if before.classes != dataset.classes:
             raise UserError(f"{labels_file}: its classes are not those of the data set {dataset.name}")
         labels.masks, labels.patches = before.masks, before.patches
-    _check(query_file, query, dataset, labels)
+    _check(query_file or oracle_file, query, dataset, labels)
     rows = []
     for case, part in query.groupby("case", sort=True):
         name = str(case)
@@ -76,6 +76,21 @@ def annotate(
     )
     labels.spacings_mm = {case: dataset.spacings_mm[case] for case in labels.masks}
     return labels
+
+
+def whole_pool(dataset: Dataset) -> pd.DataFrame:
+    """A query of every case of the pool, each as one patch, by name."""
+    shapes = {case: dataset.shapes[case] for case in sorted(dataset.pool)}
+    return pd.DataFrame(
+        {
+            "rank": range(1, len(shapes) + 1),
+            "case": list(shapes),
+            **dict.fromkeys("zyx", 0),
+            **{f"d{axis}": [shape[i] for shape in shapes.values()] for i, axis in enumerate("zyx")},
+            "score": 0.0,
+            "component": "all",
+        }
+    )
 
 
 def _row(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:

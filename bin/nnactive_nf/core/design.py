@@ -32,7 +32,11 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Group:
-    """A data set in one label regime. Sizes are patches; `patch_size` is (z, y, x) in voxels, () for whole images."""
+    """A data set in one label regime.
+
+    Sizes are patches; `patch_size` is (z, y, x) in voxels, () for whole images. `reference` is the regime under which
+    the training on the whole pool goes; '' where there is none.
+    """
 
     dataset: str
     regime: str
@@ -40,6 +44,7 @@ class Group:
     query_size: int
     patch_size: tuple[int, ...]
     start_strategy: str
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def _group(item: Mapping[str, Any]) -> Group:
     if size == "whole_image":
         size = ()
     numbers = size.replace("x", ",").split(",") if isinstance(size, str) else size
-    group: Group = _record(Group, {**item, "patch_size": tuple(int(n) for n in numbers)})
+    group: Group = _record(Group, {"reference": "", **item, "patch_size": tuple(int(n) for n in numbers)})
     return group
 
 

@@ -88,9 +88,11 @@ def learning_curves(tables: Tables, setting: tuple[str, str], curves: Sequence[C
         if spread is not None:
             axes.fill_between(at, mean - spread, mean + spread, color=look[curve.strategy].light, alpha=0.12, lw=0)
     full = tables["full_reference"]
-    full = full[(full["dataset"] == setting[0]) & (full["class"] == "mean")]["dice"].dropna()
+    full = full[(full["dataset"] == setting[0]) & (full["class"] == "mean")].dropna(subset="dice")
+    own = full[full["regime"] == setting[1]]
     if len(full):
-        axes.axhline(full.mean(), color="#333333", lw=1, ls=(0, (1, 2)), label="full labels")
+        dice = (own if len(own) else full)["dice"].mean()
+        axes.axhline(dice, color="#333333", lw=1, ls=(0, (1, 2)), label="full labels")
     axes.set(xlabel=X_AXES[x], ylabel="mean test Dice", title=f"{setting[0]}, {setting[1]}")
     figure.legend(loc="outside right upper", fontsize=8)
     return figure

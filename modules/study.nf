@@ -1,0 +1,183 @@
+/*
+ * The study: what `--input` stands for. One data set in one regime, or a table (CSV, YAML, JSON) with a row for each
+ * (data set, regime). study_schema.json names the columns: each is a parameter of that name, for its row alone.
+ */
+include { common_errors ; row_errors } from './checks.nf'
+include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
+include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
+
+// The columns that decide how a data set is prepared, which happens once for all of its rows.
+def data_columns() {
+    ['input', 'groups', 'group_pattern', 'free_masks', 'test_fraction', 'split_seed', 'configuration', 'phantom_cases', 'phantom_seed']
+}
+
+def is_table(values) {
+    values.input ==~ /(?i).+\.(csv|ya?ml|json)/
+}
+
+// The rows of the plan (plan.nf) from typed parameters that `study_errors` found nothing wrong with.
+def study_rows(values) {
+    typed_rows(values).collect { row -> plan_row(row) }
+}
+
+// What cannot be run, one line each. Values that `parameter_errors` names are null here and passed over.
+def study_errors(values) {
+    def errors = common_errors(values)
+    if( is_table(values) )
+        return errors + table_errors(values)
+    errors + row_errors(values) + reference_errors([values]) + (values.data ? ["--data ${values.data}: it is for study tables (--input study.csv)"] : [])
+}
+
+// Typed parameters for each (data set, regime): those of the run, and over them what its row of the table says.
+def typed_rows(values) {
+    is_table(values) ? table_rows(values).collect { row -> values + typed_row(row) } : [values]
+}
+
+def plan_row(values) {
+    def known = known_strategies(values.strategy_file)
+    values + [
+        dataset: dataset_name(values),
+        patch_size: values.patch_size.replaceAll(/\s/, ''),
+        stride: values.stride.replaceAll(/\s/, ''),
+        train_patch_size: values.train_patch_size?.replaceAll(/\s/, ''),
+        seeds: seed_list(values.seeds),
+        start: parse_strategy(values.start_strategy, known),
+        strategies: strategy_texts(values.strategies).collect { text -> parse_strategy(text, known) },
+        store: file(values.checkpoint_store).toUriString(),
+        whole_pool: false,
+    ]
+}
+
+// The rows as they are written, for the run's protocol; none where there is no table.
+def written_rows(values) {
+    is_table(values) ? table_rows(values) : []
+}
+
+// The names that a table's columns may have.
+def study_columns() {
+    new groovy.json.JsonSlurper().parseText(file("${projectDir}/study_schema.json").text).items.properties.keySet().toList()
+}
+
+// The rows of a table without blank cells, its files found: maps of column and text.
+def table_rows(values) {
+    read_table(file(values.input)).collect { row ->
+        def cells = row.findAll { _column, cell -> !is_blank(cell) }
+        def files = cells.subMap(['input', 'groups', 'free_masks']).collectEntries { column, path -> [column, found_file(values, path)] }
+        (values.data ? [input: values.data] : [:]) + cells + files
+    }
+}
+
+// Files in a table start from --data, or from the table's own folder.
+def found_file(values, path) {
+    def text = path.toString().trim()
+    if( is_phantom([input: text]) || text ==~ /[a-z0-9]+:.+/ || text.startsWith('/') )
+        return text
+    "${values.data ?: file(values.input).toAbsolutePath().parent}/${text}".toString()
+}
+
+// A table's rows as maps. Raises an IllegalArgumentException that says what is wrong.
+def read_table(path) {
+    def rows = path.name ==~ /(?i).+\.csv/ ? csv_rows(path) : listed_rows(path)
+    if( rows.isEmpty() )
+        throw new IllegalArgumentException('it has no rows')
+    rows
+}
+
+// Lines that start with # are remarks.
+def csv_rows(path) {
+    def table = path.splitCsv(quote: '"', strip: true).findAll { cells -> cells.any { cell -> cell } && !"${cells[0]}".startsWith('#') }
+    def header = table ? table[0].collect { cell -> "${cell ?: ''}".replace('\uFEFF', '').toString() } : []
+    def twice = header.countBy { name -> name }.find { _name, times -> times > 1 }
+    if( twice )
+        throw new IllegalArgumentException("column '${twice.key}' stands in it twice")
+    table.drop(1).withIndex().collect { cells, i ->
+        if( cells.size() != header.size() )
+            throw new IllegalArgumentException("row ${i + 1} has ${cells.size()} cells, the header has ${header.size()} (a cell with commas wants \"\" round it)")
+        [header, cells].transpose().collectEntries { name, cell -> [name, cell] }
+    }
+}
+
+// YAML, of which JSON is a part.
+def listed_rows(path) {
+    def content = new org.yaml.snakeyaml.Yaml().load(path.text)
+    if( !(content instanceof List) || !content.every { row -> row instanceof Map } )
+        throw new IllegalArgumentException('a list of rows is wanted, each with `name: value` lines')
+    content.collect { row -> row.collectEntries { name, cell -> [name.toString(), cell] } }
+}
+
+def typed_row(row) {
+    def schemas = parameter_schemas()
+    row.collectEntries { column, cell -> [column, typed_value(cell, schemas[column])] }
+}
+
+// What is wrong with a table, one line each.
+def table_errors(values) {
+    def name = file(values.input).name
+    if( !file(values.input).exists() )
+        return ["--input ${values.input}: no such file"]
+    if( values.data && !file(values.data).exists() )
+        return ["--data ${values.data}: no such folder"]
+    try {
+        def rows = table_rows(values)
+        def errors = rows.withIndex().collectMany { row, i ->
+            cell_errors(row).collect { line -> "${name}, row ${i + 1}: ${line}".toString() }
+        }
+        return errors ?: whole_errors(name, values)
+    }
+    catch( IllegalArgumentException error ) {
+        return ["--input ${values.input}: ${error.message}"]
+    }
+    catch( org.yaml.snakeyaml.error.YAMLException error ) {
+        return ["--input ${values.input}: not YAML (${error.message.readLines()*.trim().join(' ')})"]
+    }
+}
+
+def cell_errors(row) {
+    def schemas = parameter_schemas()
+    def columns = study_columns()
+    def unknown = row.keySet().findAll { column -> !(column in columns) }.collect { column ->
+        schemas.containsKey(column)
+            ? "'${column}' is for the whole run; give it as --${column}"
+            : "unknown column '${column}'; did you mean '${nearest(column, columns)}'?"
+    }
+    unknown + (row.input ? [] : ["no input: name a data set, or give its folder with --data"]) + row
+        .findAll { column, _cell -> column in columns }
+        .collect { column, cell -> value_error(column, cell, schemas[column]) }
+        .findAll { line -> line }
+}
+
+// What is wrong with rows whose cells are right: each for itself, and with each other.
+def whole_errors(name, values) {
+    def rows = typed_rows(values)
+    def single = rows.withIndex().collectMany { row, i ->
+        row_errors(row).collect { line -> "${name}, row ${i + 1}: ${line - '--'}".toString() }
+    }
+    single + same_errors(name, rows) + reference_errors(rows) + data_errors(name, rows)
+}
+
+// References on full labels go under a regime of their own.
+def reference_errors(rows) {
+    def taken = rows*.regime.find { regime -> regime ==~ /full\d*/ }
+    taken && rows.any { row -> row.full_reference } ? ["--regime ${taken}: --full_reference takes this name; choose another"] : []
+}
+
+// Two rows of one (data set, regime), or names that differ in letters which files cannot hold.
+def same_errors(name, rows) {
+    numbered(rows).groupBy { _i, row -> [dataset_name(row), row.regime] }.findAll { _key, same -> same.size() > 1 }.collect { key, same ->
+        "${name}, rows ${same.keySet().join(' and ')}: both are data set ${key[0]}, regime ${key[1]}; give one another regime".toString()
+    }
+}
+
+// A data set is prepared once, so its rows must agree on what it is.
+def data_errors(name, rows) {
+    numbered(rows).groupBy { _i, row -> dataset_name(row) }.collectMany { dataset, same ->
+        data_columns().findAll { column -> same.values()*.get(column).unique().size() > 1 }.collect { column ->
+            "${name}, rows ${same.keySet().join(' and ')}: data set ${dataset} has more than one ${column}; name them apart (column dataset)".toString()
+        }
+    }
+}
+
+// Rows by their number in the table.
+def numbered(rows) {
+    rows.withIndex().collectEntries { row, i -> [i + 1, row] }
+}
