@@ -10,15 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
-from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, save_fold
+from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, load_fold, save_fold
 from nnactive_nf.train.data import AnnotatedPatchLoader, write_training_folder
 from nnactive_nf.train.folds import assign_folds
 from nnactive_nf.train.plans import training_plans
 from nnactive_nf.train.store import TrainingStore, training_digest
+from nnactive_nf.train.trainer import copied_to_cpu
 
 
 @given(
@@ -87,7 +89,6 @@ def folder(prepared: Path, labels_file: Path, tmp_path_factory: pytest.TempPathF
 
 def test_patches_hold_an_annotated_voxel_anywhere_in_them(prepared: Path, labels_file: Path, folder: Path) -> None:
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     dataset = Dataset.open(prepared / "prepared")
     manager = PlansManager(dataset.plans).get_label_manager(dataset.nnunet_json)
@@ -159,6 +160,27 @@ def test_a_finished_fold_takes_its_room_once_where_it_can(tmp_path: Path, monkey
     )
     assert linked.samefile(stored) and not copied.samefile(stored)
     assert load_fold(copied).weights["w"].tolist() == load_fold(linked).weights["w"].tolist() == [0, 1, 2]
+
+
+def test_weights_under_several_names_are_written_once(prepared: Path, tmp_path: Path) -> None:
+    """nnU-Net's networks name the encoder's convolutions four times in their state."""
+    dataset = Dataset.open(prepared / "prepared")
+    plans = training_plans(dataset.plans, "3d_fullres", (16, 32, 32), 8, None)
+    network = build_network(PlansManager(plans).get_configuration("3d_fullres"), 1, 3, deep_supervision=True)
+    state = copied_to_cpu(network.state_dict())
+    bytes_of_parameters = sum(value.numel() * value.element_size() for value in network.parameters())
+    assert sum(value.numel() * value.element_size() for value in state.values()) > 2 * bytes_of_parameters
+    save_fold(tmp_path / "fold.pth", FoldCheckpoint(state, plans, "3d_fullres", {}, (0, 1, 2), "digest"))
+    assert bytes_of_parameters < (tmp_path / "fold.pth").stat().st_size < bytes_of_parameters + 100_000
+    back = load_fold(tmp_path / "fold.pth").weights
+    assert list(back) == list(state) and all(torch.equal(back[name], state[name]) for name in state)
+    network.load_state_dict(back)
+
+    # A copy, and one that goes along with nothing that comes after
+    first = next(iter(state))
+    with torch.no_grad():
+        network.state_dict()[first].add_(1)
+    assert not torch.equal(network.state_dict()[first], state[first])
 
 
 def test_checkpoints_come_back_and_damaged_ones_are_told(tmp_path: Path) -> None:

@@ -199,8 +199,8 @@ class ActiveTrainer(nnUNetTrainer):
         """All that going on needs, copied to the CPU: weights, optimiser, scaler, curve, next epoch."""
         return {
             "epoch": self.current_epoch,
-            "weights": _to_cpu(self._module().state_dict()),
-            "optimizer": _to_cpu(self.optimizer.state_dict()),
+            "weights": copied_to_cpu(self._module().state_dict()),
+            "optimizer": copied_to_cpu(self.optimizer.state_dict()),
             "scaler": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
             "curve": list(self.curve),
         }
@@ -219,11 +219,20 @@ class ActiveTrainer(nnUNetTrainer):
         return module  # type: ignore[no-any-return]
 
 
-def _to_cpu(value: Any) -> Any:
+def copied_to_cpu(value: Any, copies: dict[tuple[Any, ...], torch.Tensor] | None = None) -> Any:
+    """A copy of nested tensors on the CPU.
+
+    What shares its memory shares it in the copy, so that it is written once: nnU-Net's networks name a convolution of
+    the encoder four times, one of the decoder twice.
+    """
+    copies = {} if copies is None else copies
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone()
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+        if place not in copies:
+            copies[place] = value.detach().cpu().clone()
+        return copies[place]
     if isinstance(value, Mapping):
-        return {key: _to_cpu(item) for key, item in value.items()}
+        return {key: copied_to_cpu(item, copies) for key, item in value.items()}
     if isinstance(value, list):
-        return [_to_cpu(item) for item in value]
+        return [copied_to_cpu(item, copies) for item in value]
     return value
