@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from study import Curves, Made, known_winner, make_design, make_study
+from study import Curves, Made, known_winner, make_design, make_metrics, make_study
 
 from nnactive_nf.analyse.efficiency import efficiency_table
 from nnactive_nf.analyse.study import SCORE_COLUMNS, Study, read_study, table
@@ -368,3 +368,25 @@ def test_tables_hold_no_words_for_missing_numbers(tmp_path: Path):
     for path in tmp_path.glob("*.csv"):
         cells = [cell.lower() for line in path.read_text().splitlines() for cell in line.split(",")]
         assert not {"nan", "inf", "-inf", "none"} & set(cells), path.name
+
+
+def test_each_regime_has_the_reference_that_the_plan_names(tmp_path: Path):
+    curve = {"random": {1: [0.5, 0.6], 2: [0.5, 0.6]}}
+    curves = {("phantom", "low"): curve, ("phantom", "high"): curve, ("phantom", "long"): curve}
+    made = make_study(tmp_path, curves, full_dice=None)
+    design = make_design(curves)
+    for group, reference in zip(design["groups"], ("full", "full", "full2"), strict=True):
+        group["reference"] = reference
+    for regime, dice in (("full", 0.8), ("full2", 0.9)):
+        content = make_metrics("n", {"dataset": "phantom", "regime": regime, "seed": 1, "strategy": ""}, 0, dice)
+        (made.folder / "full" / f"{regime}.json").write_text(json.dumps(content))
+    study = read_study(
+        Design.of(design), made.folder / "metrics", made.folder / "labels", made.folder / "queries",
+        made.folder / "oracle", made.folder / "full",
+    )  # fmt: skip
+    means = study.full[study.full["class"] == "mean"].set_index("regime")["dice"]
+    assert means.round(6).to_dict() == {"low": 0.8, "high": 0.8, "long": 0.9}
+    table = all_tables(study, draws=10)["efficiency"]
+    assert {regime: set(rows["c"].round(6)) for regime, rows in table[table["class"] == "mean"].groupby("regime")} == {
+        "low": {0.8}, "high": {0.8}, "long": {0.9},
+    }  # fmt: skip

@@ -162,3 +162,17 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.h5").unlink()
     done = run(table(tmp_path / "bad.csv", ("z", 0, 0, 0, 3, 3, 3)))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and not (tmp_path / "labels.h5").exists()
+
+
+def test_without_a_query_the_whole_pool_is_labelled(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "bin" / "annotate.py", "--prepared", folder / "prepared", "--oracle"]
+    rest = [folder / "oracle.h5", "--node", "tiny-full-s1-c00", "--cycle", "0", "--out", tmp_path / "all.h5"]
+    done = subprocess.run([str(word) for word in [*command, *rest]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    truth = read_labels(folder / "oracle.h5", kind="oracle").masks
+    labels = read_labels(tmp_path / "all.h5")
+    assert sorted(labels.masks) == sorted(truth) == ["a", "b", "c"]
+    for case, mask in labels.masks.items():
+        np.testing.assert_array_equal(mask, truth[case])
+    assert list(labels.patches["case"]) == ["a", "b", "c"]
+    assert list(labels.patches["voxels"]) == [truth[case].size for case in "abc"]
