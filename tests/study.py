@@ -306,7 +306,11 @@ def make_training(node: str, fold: int) -> dict[str, Any]:
         "val_cases": 2,
         "seconds": 60.0 + fold,
         "resumed_from": [],
+        "gpu_percent_mean": None,
+        "gpu_percent_max": None,
         "peak_gpu_memory_bytes": None,
+        "peak_host_memory_bytes": 2**30 + fold,
+        "cpu_seconds": 90.0 + fold,
         "curve": [],
     }
 

@@ -15,9 +15,12 @@ from scipy import stats
 from study import Curves, Made, known_winner, make_design, make_metrics, make_study
 
 from nnactive_nf.analyse.efficiency import efficiency_table
+from nnactive_nf.analyse.folders import read_tables
 from nnactive_nf.analyse.study import SCORE_COLUMNS, Study, read_study, table
 from nnactive_nf.analyse.write import all_tables, analyse
 from nnactive_nf.core.design import Design
+from nnactive_nf.report.content import runtime_table
+from nnactive_nf.report.tables import Tables
 
 SETTING = ("phantom", "low")
 
@@ -352,6 +355,42 @@ def test_labels_of_fewer_patches_than_asked(tmp_path: Path):
     pd.concat([query, query.tail(1).assign(rank=5, z=0)]).to_csv(path, index=False)
     tables = all_tables(read(made), draws=10)
     assert "phantom-low-bald-s1, cycle 1: 5 patches were asked for, 4 labelled." in texts(tables)
+
+
+def test_what_trainings_used_is_shown_where_it_was_measured(tmp_path: Path):
+    """Fold 0 on a GPU, fold 1 a record of the first version, which knew no more than the GPU's memory."""
+    make_study(tmp_path, known_winner(seeds=(1,), cycles=1))
+    paths = sorted((tmp_path / "training").rglob("*.json"))
+    assert len(paths) == 2
+    first, second = (json.loads(path.read_text()) for path in paths)
+    first |= {"gpu_percent_mean": 81.5, "gpu_percent_max": 99, "peak_gpu_memory_bytes": 3 * 2**30, "cpu_seconds": 7200}
+    for name in ("gpu_percent_mean", "gpu_percent_max", "peak_host_memory_bytes", "cpu_seconds"):
+        del second[name]
+    for path, record in zip(paths, (first, second), strict=True):
+        path.write_text(json.dumps(record))
+    study = read_study(
+        Design.read(tmp_path / "design.json"), tmp_path / "metrics", tmp_path / "labels", training=tmp_path / "training"
+    )
+    analyse(study, tmp_path / "tables", draws=10)
+    used = ["gpu_percent_mean", "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds"]
+    known, unknown = pd.read_csv(tmp_path / "tables" / "runtimes.csv")[used].to_numpy().tolist()
+    assert known == [81.5, 99, 3072, 1024, 7200]
+    assert all(map(math.isnan, unknown))
+
+    def shown() -> dict[str, str]:
+        found = runtime_table(Tables.read(study.design, tmp_path / "tables"))
+        assert found is not None
+        (row,) = found["rows"]
+        return {name: cell["text"] for (name, _), cell in zip(found["columns"], row, strict=True)}
+
+    expected = {"CPU hours": "2.00", "Peak memory, GiB": "1.0", "Peak GPU memory, GiB": "3.0", "GPU busy, %": "82"}
+    assert expected.items() <= shown().items()
+    path = tmp_path / "tables" / "runtimes.csv"
+    runtimes = pd.read_csv(path)
+    runtimes.assign(**dict.fromkeys(used, math.nan)).to_csv(path, index=False)
+    assert not expected.keys() & shown().keys()
+    runtimes.drop(columns=[name for name in used if name != "peak_gpu_mib"]).to_csv(path, index=False)
+    assert list(read_tables(tmp_path / "tables").runtimes.columns) == list(runtimes.columns)
 
 
 def test_missing_files_are_named(tmp_path: Path):

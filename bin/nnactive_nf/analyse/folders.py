@@ -43,7 +43,7 @@ def read_tables(folder: Path) -> Study:
         study.patches[str(name)] = own[[*PATCH_COLUMNS, *counts]].reset_index(drop=True)
     study.calibration = _read(folder / "calibration.csv")[["node", "ece", "brier"]].drop_duplicates("node")
     study.bins = _read(folder / "calibration_bins.csv")
-    study.runtimes = _read(folder / "runtimes.csv")[RUNTIME_COLUMNS]
+    study.runtimes = _read(folder / "runtimes.csv").reindex(columns=RUNTIME_COLUMNS)
     study.pool = _read(folder / "pool.csv")
     study.full = _read(folder / "full_reference.csv")
     study.lacking = _read(folder / "missing.csv")

@@ -28,7 +28,10 @@ PATCH_COLUMNS = [
     "cycle", "rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "strategy", "component",
     "voxels", "foreground_voxels", "border_voxels",
 ]  # fmt: skip
-RUNTIME_COLUMNS = ["node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed", "peak_gpu_mib"]
+RUNTIME_COLUMNS = [
+    "node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed",
+    "gpu_percent_mean", "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds",
+]  # fmt: skip
 
 
 def table(columns: Sequence[str], rows: Iterable[dict[str, Any]] = ()) -> pd.DataFrame:
@@ -282,7 +285,6 @@ def _read_training(study: Study, folder: Path) -> None:
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
-            peak = content.get("peak_gpu_memory_bytes")
             rows.append(
                 {
                     "node": content["node"],
@@ -293,12 +295,22 @@ def _read_training(study: Study, folder: Path) -> None:
                     "val_cases": _count(content["val_cases"]),
                     "seconds": float(content["seconds"]),
                     "resumed": len(content["resumed_from"]),
-                    "peak_gpu_mib": math.nan if peak is None else round(peak / 2**20, 1),
+                    "gpu_percent_mean": _known(content, "gpu_percent_mean"),
+                    "gpu_percent_max": _known(content, "gpu_percent_max"),
+                    "peak_gpu_mib": round(_known(content, "peak_gpu_memory_bytes") / 2**20, 1),
+                    "peak_host_mib": round(_known(content, "peak_host_memory_bytes") / 2**20, 1),
+                    "cpu_seconds": _known(content, "cpu_seconds"),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the record of a training ({error!r})") from None
     study.runtimes = table(RUNTIME_COLUMNS, rows).sort_values(["node", "fold"]).reset_index(drop=True)
+
+
+def _known(content: dict[str, Any], name: str) -> float:
+    """A measured number; NaN where it could not be measured, or an earlier version did not."""
+    value = content.get(name)
+    return math.nan if value is None else float(value)
 
 
 def _count(value: Any) -> int:

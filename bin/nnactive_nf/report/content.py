@@ -472,6 +472,14 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
     runtimes = tables["runtimes"]
     if runtimes.empty:
         return None
+    # Left out where no training tells it: on a CPU there is no GPU, and earlier versions did not measure.
+    used = {
+        "CPU hours": lambda own: number(own["cpu_seconds"].sum(min_count=1) / 3600, 2),
+        "Peak memory, GiB": lambda own: number(own["peak_host_mib"].max() / 1024, 1),
+        "Peak GPU memory, GiB": lambda own: number(own["peak_gpu_mib"].max() / 1024, 1),
+        "GPU busy, %": lambda own: number(own["gpu_percent_mean"].mean(), 0),
+    }
+    used = {name: show for name, show in used.items() if show(runtimes)["text"] != UNKNOWN}
     rows = []
     for setting in tables.design.settings:
         members = tables.design.of_setting(setting)
@@ -494,6 +502,7 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
                         number(seconds.sum() / 3600, 2),
                         count(own["resumed"].sum()),
                         cell(devices),
+                        *(show(own) for show in used.values()),
                     ]
                 )
     columns = [
@@ -503,6 +512,7 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
         "Hours together",
         "Times resumed",
         "Device",
+        *used,
     ]
     return make_table("runtimes", "Run times of the trainings (one per node and fold).", columns, rows)
 

@@ -24,6 +24,7 @@ from nnactive_nf.train.folds import assign_folds
 from nnactive_nf.train.plans import training_plans
 from nnactive_nf.train.store import TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
+from nnactive_nf.train.usage import Usage
 
 # A checkpoint is written when this many times what the last one took has passed, so writing costs 5% at most.
 CHECKPOINT_SPACING = 20
@@ -137,21 +138,22 @@ def _train_fold(
     trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
     resumed_from: list[int] = []
     seconds_before = 0.0
+    usage = Usage(device)
     latest = place.load_latest()
     if latest is not None:
         trainer.load_state(latest)
         resumed_from = [*latest["resumed_from"], trainer.current_epoch]
         seconds_before = float(latest["seconds"])
+        usage = Usage(device, latest.get("usage"))
         print(f"goes on from epoch {trainer.current_epoch} of {settings.epochs}", flush=True)
     clock = time.monotonic()
 
     def seconds() -> float:
         return seconds_before + time.monotonic() - clock
 
-    keeper = _Keeper(place, trainer, resumed_from, seconds)
-    with _signals(keeper):
+    keeper = _Keeper(place, trainer, resumed_from, seconds, usage)
+    with _signals(keeper), usage:
         trainer.run(keeper.epoch_ended, keeper.check)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
     place.finish(
         FoldCheckpoint(
             weights=trainer.state()["weights"], plans=plans, configuration=dataset.configuration,
@@ -161,16 +163,19 @@ def _train_fold(
         {
             "digest": place.digest, "device": device.type, "epochs": settings.epochs, "train_cases": train_cases,
             "val_cases": val_cases, "seconds": round(seconds(), 1), "resumed_from": resumed_from,
-            "peak_gpu_memory_bytes": peak, "curve": trainer.curve,
-        },
+            "curve": trainer.curve,
+        }
+        | usage.record(),
     )  # fmt: skip
 
 
 class _Keeper:
     """Keeps the last epoch's state, writes it now and then, and at once when the task is told to end."""
 
-    def __init__(self, place: TrainingStore, trainer: ActiveTrainer, resumed_from: list[int], seconds: Any) -> None:
-        self._place, self._resumed_from, self._seconds = place, resumed_from, seconds
+    def __init__(
+        self, place: TrainingStore, trainer: ActiveTrainer, resumed_from: list[int], seconds: Any, usage: Usage
+    ) -> None:
+        self._place, self._resumed_from, self._seconds, self._usage = place, resumed_from, seconds, usage
         self._state: dict[str, Any] | None = None
         self._written_epoch = trainer.current_epoch
         self._cost = self._at = 0.0
@@ -184,7 +189,9 @@ class _Keeper:
             + " ".join("-" if dice is None else f"{dice:.3f}" for dice in last["pseudo_dice"]),
             flush=True,
         )
-        self._state = trainer.state() | {"resumed_from": self._resumed_from, "seconds": self._seconds()}
+        self._state = trainer.state() | {
+            "resumed_from": self._resumed_from, "seconds": self._seconds(), "usage": self._usage.totals(),
+        }  # fmt: skip
         done = trainer.current_epoch >= trainer.num_epochs
         if not done and time.monotonic() - self._at >= CHECKPOINT_SPACING * self._cost:
             self._write()
