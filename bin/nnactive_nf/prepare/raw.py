@@ -134,7 +134,7 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             for name, files in head["dataset"].items()
         }
     else:
-        images = sorted((folder / "imagesTr").glob(f"*{ending}")) if (folder / "imagesTr").is_dir() else []
+        images = _files(folder / "imagesTr", ending)
         names = sorted({path.name[: -len(ending) - 5] for path in images})
         listed = {
             name: (
@@ -143,8 +143,7 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             )
             for name in names
         }
-        labelled = sorted((folder / "labelsTr").glob(f"*{ending}")) if (folder / "labelsTr").is_dir() else []
-        for path in labelled:
+        for path in _files(folder / "labelsTr", ending):
             name = path.name[: -len(ending)]
             if name not in listed:
                 listed[name] = ((folder / "imagesTr" / f"{name}_0000{ending}",), path)
@@ -160,12 +159,18 @@ def _with_free_masks(cases: list[RawCase], folder: Path | None, ending: str) -> 
         return cases
     if not folder.is_dir():
         raise UserError(f"free_masks {folder}: no such folder")
-    files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
+    files = {path.name.removesuffix(ending): path for path in _files(folder, ending)}
     strangers = sorted(set(files) - {case.name for case in cases})
     if strangers or not files:
         found = f"{strangers[0]}{ending} belongs to no case" if strangers else f"no file *{ending} in it"
         raise UserError(f"free_masks {folder}: {found}; a mask is named as its case")
     return [replace(case, free=files.get(case.name)) for case in cases]
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    # Without hidden files: macOS puts a `._name` beside each.
+    paths = sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def _missing(case: str, files: Mapping[str, Path]) -> list[str]:
