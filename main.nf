@@ -8,8 +8,10 @@
 include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_rows ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
 include { study_errors ; study_rows ; written_rows } from './modules/study.nf'
-include { annotate_settings ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
+include { annotate_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
 include { code_digest ; folder_digest ; json } from './modules/functions.nf'
+include { download_folder ; is_awaited ; raw_folder } from './modules/decathlon.nf'
+include { DOWNLOAD } from './modules/download.nf'
 include { PHANTOM } from './modules/phantom.nf'
 include { PREPARE } from './modules/prepare.nf'
 include { QUERY } from './modules/query.nf'
@@ -33,8 +35,12 @@ workflow {
     if( errors ) {
         error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
+    def rows = study_rows(values)
     file(values.checkpoint_store).mkdirs() // containers mount it
-    ACTIVE_LEARNING(plan_rows(study_rows(values)), values)
+    if( rows.any { row -> is_awaited(row) } ) {
+        download_folder(values).mkdirs()
+    }
+    ACTIVE_LEARNING(plan_rows(rows), values)
 
     workflow.onComplete = {
         println(workflow.success
@@ -53,16 +59,19 @@ workflow ACTIVE_LEARNING {
     datasets = channel.fromList(plan.groupBy { row -> row.dataset }.collect { dataset, rows -> [dataset, rows] })
         .branch { _dataset, rows ->
             phantom: is_phantom(rows[0])
+            awaited: is_awaited(rows[0])
             folder: true
         }
     PHANTOM(datasets.phantom.map { dataset, rows -> [dataset, phantom_settings(rows[0])] }, code_digest('phantom'))
+    DOWNLOAD(datasets.awaited.map { dataset, rows -> [dataset] + download_inputs(rows[0]) })
 
     // [dataset, settings, raw folder, table of patients or [], folder of free masks or [], state of the folders]
-    raw = datasets.folder
-        .map { dataset, rows ->
+    raw = datasets.folder.map { dataset, rows -> [dataset, rows, raw_folder(rows[0])] }
+        .mix(datasets.awaited.join(DOWNLOAD.out))
+        .map { dataset, rows, folder ->
             def row = rows[0]
-            def state = folder_digest(row.input) + (row.free_masks ? folder_digest(row.free_masks) : '')
-            [dataset, prepare_settings(rows), file(row.input), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
+            def state = folder_digest(folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
+            [dataset, prepare_settings(rows), file(folder), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
         }
         .mix(
             datasets.phantom.join(PHANTOM.out).map { dataset, rows, folder, groups ->

@@ -2,6 +2,7 @@
  * Checks of parameters against each other, the data and the places for results, before any task runs.
  */
 include { known_strategies ; map_names ; nearest ; own_maps ; own_strategies ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './parameters.nf'
+include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { file_name ; is_phantom ; seed_list } from './plan.nf'
 
 // What is wrong with the run as a whole, one line each.
@@ -21,11 +22,13 @@ def input_errors(values) {
     def own = ['groups', 'free_masks'].find { name -> values[name] }
     if( is_phantom(values) && own )
         return ["--${own} ${values[own]}: the phantom brings its own patients and free voxels; leave it out"]
-    if( !is_phantom(values) && !file(values.input).exists() )
+    if( is_awaited(values) )
+        return decathlon_task(values) ? download_errors(values) : task_errors(values)
+    if( !is_phantom(values) && !file(raw_folder(values)).exists() )
         return ["--input ${values.input}: no such folder; ${layout}, or 'phantom'"]
-    if( !is_phantom(values) && !file(values.input).isDirectory() )
+    if( !is_phantom(values) && !file(raw_folder(values)).isDirectory() )
         return ["--input ${values.input}: not a folder; ${layout}"]
-    if( !is_phantom(values) && !file("${values.input}/dataset.json").exists() )
+    if( !is_phantom(values) && !file("${raw_folder(values)}/dataset.json").exists() )
         return ["--input ${values.input}: no dataset.json in it; ${layout}"]
     def cases = case_count(values)
     if( cases == 0 )
@@ -39,10 +42,11 @@ def input_errors(values) {
 def case_count(values) {
     if( is_phantom(values) )
         return values.phantom_cases
-    if( !values.input || !file("${values.input}/dataset.json").exists() )
+    def folder = values.input ? raw_folder(values) : null
+    if( !folder || is_awaited(values) || !file("${folder}/dataset.json").exists() )
         return null
-    def listed = listed_cases(file("${values.input}/dataset.json"))
-    listed == null ? null : listed ?: files("${values.input}/labelsTr/[!.]*").size()
+    def listed = listed_cases(file("${folder}/dataset.json"))
+    listed == null ? null : listed ?: files("${folder}/labelsTr/[!.]*").size()
 }
 
 // Cases that dataset.json names itself (the Decathlon's `training`, nnU-Net's `dataset`); null where it is no JSON.
@@ -133,6 +137,21 @@ def place_errors(values) {
         .findAll { name -> values[name] && !values[name].contains('://') }
         .collect { name -> unwritable(file(values[name]), "--${name} ${values[name]}") }
         .findAll { line -> line }
+}
+
+// A task of the Decathlon that there is not.
+def task_errors(values) {
+    def names = decathlon_tasks() + decathlon_tasks().collect { task -> without_number(task) }
+    def near = nearest("${values.input}" - 'msd:', names)
+    ["--input ${values.input}: the Decathlon has no task of that name; did you mean msd:${near}?"]
+}
+
+// DOWNLOAD runs on this machine, so its folder must be here.
+def download_errors(values) {
+    def where = "--download_dir ${values.download_dir}"
+    if( "${values.download_dir}".contains('://') )
+        return ["${where}: a folder of this machine is wanted"]
+    [unwritable(download_folder(values), where)].findAll { line -> line }
 }
 
 // Tried in the nearest folder that exists, for permissions alone do not tell (root, read-only mounts).

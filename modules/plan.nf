@@ -56,9 +56,10 @@ def is_phantom(values) {
     values.input ==~ /phantom(:\w+)?/
 }
 
-// Without --dataset, the input's own name.
+// Without --dataset, the input's own name; of a task of the Decathlon, what stands behind its number.
 def dataset_name(values) {
-    def name = is_phantom(values) ? values.input : file(values.input).name
+    def known = is_phantom(values) || values.input.startsWith('msd:')
+    def name = known ? values.input.replaceFirst(/^msd:(Task\d+_)?/, '') : file(values.input).name
     values.dataset ?: file_name(name)
 }
 

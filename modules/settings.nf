@@ -2,10 +2,16 @@
  * What each stage is told, as a map that becomes its command line options. A stage gets no more than it uses, so that
  * another parameter's change does not run it again.
  */
+include { download_folder ; raw_folder } from './decathlon.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
 def phantom_settings(row) {
     [seed: row.phantom_seed, cases: row.phantom_cases, variant: row.input.tokenize(':')[1]]
+}
+
+// [task, download folder, the same to be mounted]
+def download_inputs(row) {
+    [raw_folder(row).name, download_folder(row).toString(), download_folder(row)]
 }
 
 // `rows` are all rows of one data set, which is prepared once; its checks take the largest demands.

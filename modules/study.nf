@@ -4,6 +4,7 @@
  */
 include { common_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
+include { is_decathlon } from './decathlon.nf'
 include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
@@ -115,7 +116,7 @@ def table_errors(values) {
     def name = file(values.input).name
     if( !file(values.input).exists() )
         return ["--input ${values.input}: no such file"]
-    if( values.data && !file(values.data).exists() )
+    if( values.data && !is_decathlon([input: values.data]) && !file(values.data).exists() )
         return ["--data ${values.data}: no such folder"]
     try {
         def rows = table_rows(values)

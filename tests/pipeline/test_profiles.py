@@ -48,7 +48,8 @@ def resolved(profile: str, site: Path | None = None) -> dict[str, str]:
 def test_an_engine_runs_the_image_and_hands_on_the_gpu_of_the_scheduler(engine):
     profile = resolved(engine)
     assert [name for name in ENGINES if profile.get(f"{name}.enabled") == "true"] == [engine]
-    assert profile[f"{engine}.envWhitelist"] == "'CUDA_VISIBLE_DEVICES'"
+    handed_on = profile[f"{engine}.envWhitelist"].strip("'").split(",")
+    assert {"CUDA_VISIBLE_DEVICES", "https_proxy", "HTTPS_PROXY"} <= set(handed_on)
     assert "nnactive-nf" in profile["process.container"]
     assert "checkpoint_store" in profile["process.ext.store"]
     assert "task.ext.store" in profile["process.containerOptions"] or "closure" in profile["process.containerOptions"]

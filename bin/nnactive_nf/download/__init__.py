@@ -1,0 +1,1 @@
+"""DOWNLOAD: data sets of the Medical Segmentation Decathlon."""
