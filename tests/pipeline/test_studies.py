@@ -116,8 +116,6 @@ def test_rows_are_checked_with_each_other(tmp_path: Path) -> None:
     [
         ("study.csv", "dataset,regime\none,low,8\n", "row 1 has 3 cells, the header has 2"),
         ("study.yml", "dataset: one\n", "a list of rows is wanted, each with `name: value` lines"),
-        ("study.yml", "- [a: {b\n", "not YAML"),
-        ("study.csv", "dataset,regime\n", "it has no rows"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_says_so(tmp_path: Path, name: str, table: str, line: str) -> None:
