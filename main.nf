@@ -103,7 +103,7 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, annotation_rounds(plan), labels, EVALUATE.out)
+    PROGRESS(plan, labels, EVALUATE.out)
 
     // [node, shard, settings, prepared folder, [folders of folds]], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)

@@ -1,9 +1,12 @@
 /*
  * ANALYSE: tables and statistics over all nodes.
  */
+include { labels_of } from './labels.nf'
+
 process ANALYSE {
     tag 'all'
     label 'cpu_low'
+    resourceLabels { labels_of(task, [:]) }
 
     input:
     path design // design.json

@@ -3,10 +3,12 @@
  * topic 'labels' back.
  */
 include { file_option ; options } from './functions.nf'
+include { labels_of ; where } from './labels.nf'
 
 process ANNOTATE {
     tag "${node.id}"
     label 'cpu_low'
+    resourceLabels { labels_of(task, where(node)) }
 
     input:
     // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels

@@ -2,10 +2,12 @@
  * EVALUATE: a node's ensemble on the test set.
  */
 include { options ; thread_limits } from './functions.nf'
+include { labels_of ; where } from './labels.nf'
 
 process EVALUATE {
     tag "${node.id}"
     label 'gpu'
+    resourceLabels { labels_of(task, where(node)) }
 
     input:
     // node; [node, dataset, ..., threads]; prepared folder; whole masks of the test set; folders of folds

@@ -2,10 +2,12 @@
  * PHANTOM: the built-in data set, as an nnU-Net raw folder with its table of patients.
  */
 include { options } from './functions.nf'
+include { labels_of } from './labels.nf'
 
 process PHANTOM {
     tag "${dataset}"
     label 'cpu_low'
+    resourceLabels { labels_of(task, [dataset: dataset]) }
 
     input:
     tuple val(dataset), val(settings) // name; [seed, cases, variant]

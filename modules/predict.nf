@@ -2,10 +2,12 @@
  * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble.
  */
 include { options ; thread_limits } from './functions.nf'
+include { labels_of ; where } from './labels.nf'
 
 process PREDICT {
     tag "${node.id} shard ${shard}"
     label 'gpu'
+    resourceLabels { labels_of(task, where(node) + [shard: shard]) }
 
     input:
     // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device, threads]; prepared folder; folders of folds

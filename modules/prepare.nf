@@ -2,10 +2,12 @@
  * PREPARE: checks a data set, splits it into pool and test set, resamples, plans and preprocesses it. Once per data set.
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
+include { labels_of } from './labels.nf'
 
 process PREPARE {
     tag "${dataset}"
     label 'cpu'
+    resourceLabels { labels_of(task, [dataset: dataset]) }
 
     input:
     // name; [name, configuration, ..., workers]; raw folder; table of patients or []; folder of free masks or [];

@@ -1,19 +1,18 @@
 /*
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
- *
- * It includes no module: under the strict parser of Nextflow 25.04 one that includes others can be included once only.
  */
+include { annotation_rounds ; row_of } from './plan.nf'
+
 workflow PROGRESS {
     take:
     plan // rows, see modules/plan.nf
-    total // number of nodes
     labels // [node, label masks]
     metrics // [node, metrics]
 
     main:
     def seen = [
-        total: total,
+        total: annotation_rounds(plan),
         evaluated: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> [older, dice]
         waiting: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
@@ -37,7 +36,7 @@ workflow PROGRESS {
                 log.info(dice_line(plan, seen, node))
         },
         onComplete: {
-            if( seen.evaluated.size() == total )
+            if( seen.evaluated.size() == seen.total )
                 log.info(summary(plan, seen))
         },
     )
@@ -80,7 +79,7 @@ def mean_dice(path) {
 }
 
 def training_line(plan, node) {
-    def row = row_in(plan, node)
+    def row = row_of(plan, node)
     def shared = node.cycle == 0 && row.strategies.size() > 1 ? ", shared by ${row.strategies.size()} strategies" : ''
     def what = row.whole_pool ? 'all labels of the pool' : "${row.start_size + node.cycle * row.query_size} patches${shared}"
     "${place(plan, node)} trains on ${what}"
@@ -98,16 +97,12 @@ def key_of(node) {
     [node.dataset, node.regime, node.seed, node.cycle, node.cycle > 0 ? node.strategy : '']
 }
 
-def row_in(plan, node) {
-    plan.find { row -> row.dataset == node.dataset && row.regime == node.regime }
-}
-
 // Whose labels and which cycle, as wide for every node.
 def place(plan, node) {
-    def row = row_in(plan, node)
-    def width = plan.collectMany { r -> (['start'] + r.strategies*.name).collectMany { s -> r.seeds.collect { seed -> who(plan, r, s, seed).size() } } }.max()
-    def name = who(plan, row, row.whole_pool ? 'full' : node.strategy ?: 'start', node.seed)
-    "${name.padRight(width)}  ${row.whole_pool ? 'reference' : "cycle ${node.cycle} of ${row.cycles - 1}"}:"
+    def row = row_of(plan, node)
+    def width = plan.collectMany { r -> ([r.whole_pool ? r.regime : 'start'] + r.strategies*.name).collectMany { s -> r.seeds.collect { seed -> who(plan, r, s, seed).size() } } }.max()
+    def name = who(plan, row, row.whole_pool ? row.regime : node.strategy ?: 'start', node.seed)
+    "${name.padRight([width, 40].min())}  ${row.whole_pool ? 'reference' : "cycle ${node.cycle} of ${row.cycles - 1}"}:"
 }
 
 def who(plan, row, strategy, seed) {

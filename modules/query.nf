@@ -3,10 +3,12 @@
  * and at a start that guarantees every class.
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
+include { labels_of ; where } from './labels.nf'
 
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
+    resourceLabels { labels_of(task, where(trajectory)) }
 
     input:
     // trajectory; [node, strategy, ..., workers]; prepared folder; labels so far or []; uncertainty maps or [];

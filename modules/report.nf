@@ -1,9 +1,12 @@
 /*
  * REPORT: one HTML file with the tables, learning curves and pictures of the queried patches.
  */
+include { labels_of } from './labels.nf'
+
 process REPORT {
     tag 'all'
     label 'cpu_low'
+    resourceLabels { labels_of(task, [:]) }
 
     input:
     path design // design.json

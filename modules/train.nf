@@ -3,10 +3,12 @@
  * what they rest on, so that a training that was stopped goes on and a finished one returns at once.
  */
 include { options ; thread_limits } from './functions.nf'
+include { labels_of ; where } from './labels.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"
     label 'gpu'
+    resourceLabels { labels_of(task, where(node) + [fold: fold]) }
 
     input:
     // node; fold from 0; [node, seed, cycle, folds, epochs, ..., threads, store]; prepared folder; label masks

@@ -265,6 +265,13 @@ for option in files.get(name, []):
 """
 
 
+# What would be told to a cloud, written where a test can read it.
+LABELS = """
+process.ext.resource_labels = [team: 'Radiology']
+process.beforeScript = { '# labels ' + groovy.json.JsonOutput.toJson(task.resourceLabels) }
+"""
+
+
 class Call:
     """How one task called its command."""
 
@@ -274,6 +281,8 @@ class Call:
         self.words: list[str] = content["words"]
         self.threads: str = content["threads"]
         self.bytecode: str = content["bytecode"]
+        script = (note.parent / ".command.run").read_text()
+        self.labels: dict[str, str] = json.loads(re.findall(r"# labels (.*)", script)[0])
 
     def __getitem__(self, option: str) -> str:
         return self.words[self.words.index(option) + 1]
@@ -290,6 +299,8 @@ def calls(project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Call]
     for path in (mine / "bin").glob("*.py"):
         path.write_text(RECORDER.format(python=sys.executable))
         path.chmod(0o755)
+    with (mine / "conf" / "stub.config").open("a") as config:
+        config.write(LABELS)
     own = folder / "my strategies.py"
     own.write_text(
         'MAPS = ["mean_probability"]\n\ndef mine(image, power=1):\n    return image.map("mean_probability")[1]\n'
@@ -447,6 +458,23 @@ def test_cleanup_empties_the_maps_and_resume_goes_on(tmp_path: Path) -> None:
     assert mended.tasks("COMPLETED")["QUERY"] == 2
     assert maps().keys() == emptied.keys()
     assert sum(stat.st_blocks for stat in maps().values()) == 0
+
+
+def test_tasks_carry_labels_that_clouds_allow(calls: list[Call]) -> None:
+    own = {"team": "Radiology", "pipeline": "nnactive-nf"}
+    for call in calls:
+        assert own.items() <= call.labels.items() and call.labels["stage"] == call.name
+        for key, value in call.labels.items():
+            assert re.fullmatch("[a-z]+", key)
+            assert key == "team" or re.fullmatch("[a-z0-9]([a-z0-9_-]{,61}[a-z0-9])?", value), value
+    node = {"dataset": "phantom", "regime": "main", "seed": "7"}
+    training = by_node(calls, "train")["phantom-main-mine_power_2-s7-c02"]
+    assert training.labels.items() >= {**node, "strategy": "mine-power-2", "cycle": "2"}.items()
+    assert {call.labels["fold"] for call in calls if call.name == "train"} == {"0", "1"}
+    assert {call.labels["shard"] for call in calls if call.name == "predict"} == {"0", "1"}
+    start = by_node(calls, "query")["phantom-main-s7-c00"]
+    assert start.labels.items() >= {**node, "strategy": "random_fg33", "cycle": "0"}.items()
+    assert by_node(calls, "evaluate")["phantom-main-s7-c00"].labels.items() >= {**node, "strategy": "start"}.items()
 
 
 def test_digests_follow_the_code_of_a_stage_alone(project: Path, tmp_path: Path, nextflow: Callable[..., Run]) -> None:
