@@ -7,10 +7,12 @@
  */
 include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_rows ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
-include { study_errors ; study_rows ; written_rows } from './modules/study.nf'
+include { is_table ; study_errors ; study_rows ; typed_rows ; written_rows } from './modules/study.nf'
 include { annotate_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
-include { code_digest ; folder_digest ; json } from './modules/functions.nf'
+include { code_digest ; folder_digest ; json ; tell_at_end } from './modules/functions.nf'
 include { download_folder ; is_awaited ; raw_folder } from './modules/decathlon.nf'
+include { PREFLIGHT ; preflight_notes } from './modules/preflight.nf'
+include { preflight_table } from './modules/preflight_table.nf'
 include { DOWNLOAD } from './modules/download.nf'
 include { PHANTOM } from './modules/phantom.nf'
 include { PREPARE } from './modules/prepare.nf'
@@ -31,10 +33,17 @@ workflow {
         return
     }
     def values = typed_parameters(params)
-    def errors = parameter_errors(params) + study_errors(values) + cleanup_errors(values)
-    if( errors ) {
-        error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
+    if( params.preflight ) {
+        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + (is_table(values) ? study_errors(values) : []))
+        def there = typed_rows(values).findAll { row -> row.input && !is_phantom(row) && !is_awaited(row) }
+        def seen = preflight_notes(values)
+        PREFLIGHT(values, there.collect { row -> "${raw_folder(row)}".toString() }.unique(), seen)
+        workflow.onComplete = {
+            tell_at_end(preflight_table(seen))
+        }
+        return
     }
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values))
     def rows = study_rows(values)
     file(values.checkpoint_store).mkdirs() // containers mount it
     if( rows.any { row -> is_awaited(row) } ) {
@@ -43,7 +52,7 @@ workflow {
     ACTIVE_LEARNING(plan_rows(rows), values)
 
     workflow.onComplete = {
-        println(workflow.success
+        tell_at_end(workflow.success
             ? "Done. The report is ${file(values.outdir)}/report.html"
             : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
     }
@@ -186,6 +195,13 @@ workflow ACTIVE_LEARNING {
         versions_file,
         code_digest('report'),
     )
+}
+
+// Ends the run before its first task where there are errors, one line each.
+def refuse(errors) {
+    if( errors ) {
+        error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
+    }
 }
 
 // Items [meta, ...] with [prepared folder, oracle, reference] of their data set behind.

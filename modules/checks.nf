@@ -1,6 +1,7 @@
 /*
  * Checks of parameters against each other, the data and the places for results, before any task runs.
  */
+include { unwritable } from './functions.nf'
 include { known_strategies ; map_names ; nearest ; own_maps ; own_strategies ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { file_name ; is_phantom ; seed_list } from './plan.nf'
@@ -152,17 +153,4 @@ def download_errors(values) {
     if( "${values.download_dir}".contains('://') )
         return ["${where}: a folder of this machine is wanted"]
     [unwritable(download_folder(values), where)].findAll { line -> line }
-}
-
-// Tried in the nearest folder that exists, for permissions alone do not tell (root, read-only mounts).
-def unwritable(path, where) {
-    if( !path.exists() && path.parent != null )
-        return unwritable(path.parent, where)
-    try {
-        java.nio.file.Files.delete(java.nio.file.Files.createTempFile(path, '.nnactive-nf-', '.tmp'))
-        return null
-    }
-    catch( Exception _error ) {
-        return "${where}: cannot write to ${path}; is it a folder, and may you write to it?"
-    }
 }

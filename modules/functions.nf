@@ -44,7 +44,28 @@ def json(content) {
     groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(content)) + '\n'
 }
 
+// The last words of a run. In a terminal Nextflow draws its list of tasks once more when all has ended, over whatever was
+// written below it in between; so this waits a moment.
+def tell_at_end(text) {
+    if( System.console() )
+        sleep(1000)
+    println(text)
+}
+
 // Numerical libraries take this many threads, not as many as the machine has.
 def thread_limits(threads) {
     "export OMP_NUM_THREADS=${threads} MKL_NUM_THREADS=${threads} OPENBLAS_NUM_THREADS=${threads}"
+}
+
+// What is wrong with a folder that must take files, in one line; null where it takes them. Tried in the nearest folder that exists, for permissions alone do not tell (root, read-only mounts).
+def unwritable(path, where) {
+    if( !path.exists() && path.parent != null )
+        return unwritable(path.parent, where)
+    try {
+        java.nio.file.Files.delete(java.nio.file.Files.createTempFile(path, '.nnactive-nf-', '.tmp'))
+        return null
+    }
+    catch( Exception _error ) {
+        return "${where}: cannot write to ${path}; is it a folder, and may you write to it?"
+    }
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SLURM_CONF, Run, nextflow_command, run_nextflow
+from preflight_table import of, table
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -52,6 +53,29 @@ def test_every_task_ran_in_the_container(on_slurm, apptainer_image):
     for name, text in job_scripts(on_slurm.folder).items():
         assert "apptainer exec" in text, name
         assert str(apptainer_image) in text, name
+
+
+def test_the_preflight_passes(slurm, apptainer_image, here_config, tmp_path):
+    """The profile test has --device cpu, but its jobs have a GPU reserved: that is said, and no fault."""
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm,apptainer,test", "-c", here_config, env=slurm)
+    assert run.returncode == 0, run.output
+    lines = table(run)
+    assert {line.where.split(" ")[0] for line in lines} == {os.uname().nodename}
+    assert [line.check for line in lines if line.state != "ok"] == ["GPU"]
+    assert of(lines, "GPU", "gpu").remedy == "add the profile cpu"
+    assert of(lines, "CUDA_VISIBLE_DEVICES", "gpu").what.startswith(("'0'", "'1'"))
+    for label in ("cpu_low", "cpu", "gpu"):
+        assert of(lines, "task starts", label).what == f"slurm, apptainer, {apptainer_image}"
+
+
+def test_a_queue_that_is_not_there(slurm, apptainer_image, here_config, tmp_path):
+    site = tmp_path / "site.config"
+    site.write_text(here_config.read_text() + "process.queue = 'nowhere'\n")
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm,apptainer,cpu", "-c", site, env=slurm)
+    assert run.returncode == 1
+    faults = [line for line in table(run) if line.state == "FAULT"]
+    assert faults
+    assert "the scheduler does not know the queue: invalid partition specified: nowhere" in faults[0].what
 
 
 class Started:

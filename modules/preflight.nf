@@ -1,0 +1,218 @@
+/*
+ * PREFLIGHT: what the chosen profile promises is tried where the tasks will run, by one small task for each label, and
+ * told in a table: what holds, what does not, on which node, and what to do about it.
+ *
+ * A task that fails ends nothing: the others go on, and the table says why it failed (preflight_table.nf). All that is
+ * known stands in one map, `seen`, that an errorStrategy fills too.
+ */
+include { options ; unwritable } from './functions.nf'
+include { fault_count ; task_checks ; task_labels } from './preflight_table.nf'
+
+workflow PREFLIGHT {
+    take:
+    values // all parameters
+    inputs // folders of data sets, or none
+    seen // of `preflight_notes`
+
+    main:
+    leave_marks(values, inputs, seen)
+    PREFLIGHT_PYTHON(seen, task_settings('PREFLIGHT_PYTHON', values, inputs, seen), file("${projectDir}/containers/requirements.txt"))
+    PREFLIGHT_FOLDERS(seen, task_settings('PREFLIGHT_FOLDERS', values, inputs, seen), seen.marker, inputs.collect { path -> file(path) }.findAll { path -> path.exists() })
+    PREFLIGHT_GPU(seen, task_settings('PREFLIGHT_GPU', values, inputs, seen), seen.marker)
+
+    PREFLIGHT_PYTHON.out.map { text -> ['PREFLIGHT_PYTHON', text] }
+        .mix(
+            PREFLIGHT_FOLDERS.out.map { text -> ['PREFLIGHT_FOLDERS', text] },
+            PREFLIGHT_GPU.out.map { text -> ['PREFLIGHT_GPU', text] },
+        )
+        .map { name, text -> seen.tasks[name] = [text: text, at: System.currentTimeMillis()] }
+        .toList()
+        .subscribe { _all ->
+            def faults = is_whole(seen) ? fault_count(seen) : 0
+            if( faults )
+                error("Preflight: ${faults} ${faults == 1 ? 'fault' : 'faults'}, see the table.")
+        }
+}
+
+process PREFLIGHT_PYTHON {
+    tag 'cpu_low'
+    label 'cpu_low'
+    cache false
+    errorStrategy { note_failure(seen, task) }
+
+    input:
+    val seen
+    val settings // [checks, token, device, store, engine]
+    path lock // containers/requirements.txt
+
+    output:
+    stdout // where it runs, and a line of JSON for each finding
+
+    script:
+    """
+    ${start_lines(task)}
+    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --lock ${lock}
+    """
+
+    stub:
+    """
+    ${start_lines(task)}
+    """
+}
+
+process PREFLIGHT_FOLDERS {
+    tag 'cpu'
+    label 'cpu'
+    cache false
+    errorStrategy { note_failure(seen, task) }
+
+    input:
+    val seen
+    val settings // as above
+    path marker // written by the launcher
+    path inputs, stageAs: 'input_*' // data sets, or []
+
+    output:
+    stdout // as above
+
+    script:
+    """
+    ${start_lines(task)}
+    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --marker ${marker} ${inputs}
+    """
+
+    stub:
+    """
+    ${start_lines(task)}
+    """
+}
+
+process PREFLIGHT_GPU {
+    tag 'gpu'
+    label 'gpu'
+    cache false
+    errorStrategy { note_failure(seen, task) }
+
+    input:
+    val seen
+    val settings // as above
+    path marker // as above
+
+    output:
+    stdout // as above
+
+    script:
+    """
+    ${start_lines(task)}
+    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --marker ${marker}
+    """
+
+    stub:
+    """
+    ${start_lines(task)}
+    """
+}
+
+// What is known before the first task.
+def preflight_notes(values) {
+    def token = workflow.runName
+    def store = file(values.checkpoint_store)
+    [
+        token: token, // stands in the files that launcher and tasks leave for each other
+        node: ['uname', '-n'].execute().text.trim(), // of the launcher
+        started: System.currentTimeMillis(),
+        marker: workflow.workDir.resolve("preflight-${token}").resolve('marker'),
+        store_marks: ['launcher', 'task'].collect { who -> store.resolve(".nnactive-nf-preflight-${who}-${token}") },
+        patience: 10, // seconds until a file of another node must be seen here
+        launcher: [], // lines of the table: what the launcher has tried itself
+        tasks: new java.util.concurrent.ConcurrentHashMap(), // process -> [text, at], or [exit, folder, at, executor, fatal]
+        table: new java.util.concurrent.ConcurrentHashMap(), // the table's lines, once they are made
+    ]
+}
+
+// What a task is told of the run.
+def task_settings(name, values, inputs, seen) {
+    [
+        checks: task_checks(name).findAll { check -> check != 'input' || inputs },
+        token: seen.token,
+        device: values.device,
+        store: file(values.checkpoint_store).toUriString(),
+        engine: workflow.containerEngine,
+    ]
+}
+
+// The same with what it is told of itself. Without the directive `scratch` there is no such folder to try.
+def asked(settings, task) {
+    settings + [
+        checks: settings.checks.findAll { check -> check != 'scratch folder' || task.scratch }.join(','),
+        cores: task.cpus,
+        memory: task.memory?.toBytes(),
+        gpus: task.accelerator?.request,
+        executor: task.executor,
+    ]
+}
+
+// Printed first of all, in bash alone: it shows that the task has started, and in what.
+def start_lines(task) {
+    def place = [task.executor ?: 'local', workflow.containerEngine, task.container].findAll { text -> text }.join(', ')
+    "printf 'preflight node: %s\\npreflight folder: %s\\npreflight place: %s\\n' \"\$(uname -n)\" \"\$(dirname \"\$0\")\" '${place}'"
+}
+
+// The task's work folder: the current one may be a scratch folder. In a bucket there is none.
+def work_option(seen) {
+    seen.marker.toUriString().contains('://') ? '' : '--work "$(dirname "$0")"'
+}
+
+// Called when a task has failed: what is known of it is kept, and the others go on. But Nextflow 25.04 would wait for ever
+// for a task that could not be submitted and is ignored: that ends the run. Such a task has left no exit status behind.
+def note_failure(seen, task) {
+    def ended = task.workDir?.resolve('.exitcode')?.exists()
+    seen.tasks[task.process.tokenize(':').last()] = [
+        exit: task.exitStatus,
+        folder: task.workDir,
+        at: System.currentTimeMillis(),
+        executor: task.executor ?: 'local',
+        fatal: !ended,
+    ]
+    ended ? 'ignore' : 'finish'
+}
+
+// Whether every task came to its end; if not, the run has failed already.
+def is_whole(seen) {
+    seen.tasks.size() == task_labels().size() && !seen.tasks.values().any { noted -> noted.fatal }
+}
+
+// The launcher's part: its own folders, and files for the tasks to read.
+def leave_marks(values, inputs, seen) {
+    def outdir = file(values.outdir)
+    def mark = seen.store_marks[0]
+    seen.launcher << launcher_line(seen, 'work folder', "${workflow.workDir.toUriString()}: written", writing_problem(seen.marker, seen.token), '-work-dir')
+    seen.launcher << launcher_line(seen, 'results folder', "${outdir.toUriString()}: can be written", unwritable(outdir, '--outdir'), '--outdir')
+    seen.launcher << launcher_line(seen, 'checkpoint store', "${mark.parent.toUriString()}: written", writing_problem(mark, seen.token), '--checkpoint_store')
+    inputs.each { path ->
+        def problem = file("${path}/dataset.json").exists() ? null : "${path}: no folder with a dataset.json in it"
+        seen.launcher << launcher_line(seen, 'input', "${path}: is there", problem, '--input')
+    }
+}
+
+def launcher_line(seen, check, good, problem, option) {
+    [
+        state: problem ? 'FAULT' : 'ok',
+        check: check,
+        where: "${seen.node} (launcher)",
+        what: problem ?: good,
+        remedy: problem ? "name another folder by ${option}, or see to it that you may use this one" : '',
+    ]
+}
+
+// What keeps a file from being written, or null.
+def writing_problem(path, text) {
+    try {
+        path.parent.mkdirs()
+        path.text = text
+        return null
+    }
+    catch( Exception _error ) {
+        return "${path.parent.toUriString()}: cannot be written"
+    }
+}

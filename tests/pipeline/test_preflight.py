@@ -1,0 +1,171 @@
+"""--preflight names each capability of a set-up that holds, and the fault and its remedy of one that does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Run, run_nextflow
+from preflight_table import of, table
+
+pytestmark = pytest.mark.pipeline
+
+NODE = os.uname().nodename
+EVERYWHERE = {
+    "task starts", "cores and memory", "work folder", "HDF5 in the work folder", "temporary folder", "clock",
+}  # fmt: skip
+
+
+def path_without(folder: Path, command: str) -> str:
+    """PATH on which a command is not found: links to all others."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(":"):
+        for program in Path(place).iterdir() if Path(place).is_dir() else []:
+            if program.name != command and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    assert shutil.which(command, path=str(folder)) is None
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> Iterator[Run]:
+    """A preflight on this machine, in a folder that an earlier run has left results in."""
+    folder = tmp_path_factory.mktemp("preflight")
+    (folder / "results" / "pipeline_info").mkdir(parents=True)
+    for name in ("trace.txt", "report.html", "timeline.html", "dag.html"):
+        (folder / "results" / "pipeline_info" / name).write_text("of an earlier run")
+    yield run_nextflow(folder, "--preflight", input=phantom)
+
+
+def test_a_set_up_that_holds(good: Run) -> None:
+    assert good.returncode == 0, good.output
+    lines = table(good)
+    assert {line.state for line in lines} <= {"ok", "warning"}, good.stdout
+    assert {line.where.split(" ")[0] for line in lines} == {NODE}
+    by_label = {
+        label: {line.check for line in lines if line.where.endswith(f"({label})")}
+        for label in ("launcher", "cpu_low", "cpu", "gpu")
+    }
+    assert by_label["launcher"] == {"work folder", "results folder", "checkpoint store", "input"}
+    assert by_label["cpu_low"] == {"task starts", "Python packages", "cores and memory", "network"}
+    assert by_label["cpu"] == EVERYWHERE | {"input"}
+    assert by_label["gpu"] == EVERYWHERE | {
+        "GPU", "CUDA_VISIBLE_DEVICES", "shared memory", "checkpoint store", "HDF5 in the store",
+    }  # fmt: skip
+    assert re.search(r"\n\d+ ok, \d warnings?, 0 faults\. The set-up holds\.\n", good.stdout)
+    assert good.tasks("COMPLETED") == {"PREFLIGHT_PYTHON": 1, "PREFLIGHT_FOLDERS": 1, "PREFLIGHT_GPU": 1}
+
+
+def test_it_leaves_results_and_folders_as_they_were(good: Run) -> None:
+    results = [path for path in (good.folder / "results").rglob("*") if path.is_file()]
+    assert len(results) == 4
+    assert {path.read_text() for path in results} == {"of an earlier run"}
+    assert not list((good.folder / "checkpoints").iterdir())
+    assert not list((good.folder / "work").glob("preflight-*"))
+
+
+def test_scratch_that_cannot_be_written_and_a_gpu_where_none_is(tmp_path: Path) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    (tmp_path / "file").write_text("")
+    site = tmp_path / "site.config"
+    site.write_text(f"process {{ withLabel: 'cpu_low|cpu' {{ scratch = '{tmp_path}/file/scratch' }} }}\n")
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "gpu", "-c", site)
+    assert run.returncode == 1
+    lines = table(run)
+    for label in ("cpu_low", "cpu"):
+        start = of(lines, "task starts", label)
+        assert (start.state, start.where) == ("FAULT", f"{NODE} ({label})")
+        assert f"the scratch folder {tmp_path}/file/scratch cannot be written" in start.what
+        assert of(lines, "not tried", label).state == "-"
+    assert "process.scratch" in of(lines, "task starts", "cpu_low").remedy
+    gpu = of(lines, "GPU", "gpu")
+    assert gpu.state == "FAULT"
+    assert gpu.what.startswith("asked for, but torch")
+    assert "-profile cpu" in gpu.remedy
+    assert sum(line.state == "FAULT" for line in lines) == 3
+    assert "3 faults. Mend the faults" in run.stdout
+
+
+def test_no_container_engine_and_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    env = {"PATH": path_without(tmp_path / "programs", "podman"), "NXF_SYNTAX_PARSER": "v2"}
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "podman", env=env, outdir="file/results")
+    assert run.returncode == 1
+    lines = table(run)
+    assert of(lines, "results folder", "launcher").state == "FAULT"
+    for label in ("cpu_low", "cpu", "gpu"):
+        start = of(lines, "task starts", label)
+        assert (start.state, start.what) == ("FAULT", "the container engine podman is not found")
+    assert "install podman" in of(lines, "task starts", "cpu_low").remedy
+
+
+FUNCTIONS = """
+include { clock_cells ; finding_line ; task_lines } from '%s/modules/preflight_table.nf'
+
+workflow {
+    def now = 1000000L
+    def times = [now - 3600000, now - 3000, now + 30000, now + 63000, now + 160000]
+    def crashed = [exit: 139, folder: file('task'), fatal: false, at: now]
+    def seen = [started: now, token: 'token', patience: 0, node: 'launcher', tasks: [PREFLIGHT_GPU: crashed]]
+    def finding = [check: 'work folder', state: 'ok', what: 'seen', remedy: '', wrote: "${file('there')}", time: 0]
+    def told = [
+        clocks: times.collect { time -> clock_cells(time, now, now + 60000) },
+        seen: finding_line(seen, [at: now], 'node (cpu)', finding),
+        unseen: finding_line(seen, [at: now], 'node (cpu)', finding + [wrote: "${file('nowhere')}"]),
+        crashed: task_lines(seen, 'PREFLIGHT_GPU', 'gpu'),
+    ]
+    println "told: ${groovy.json.JsonOutput.toJson(told)}"
+}
+"""
+
+
+def test_what_only_the_launcher_can_tell(tmp_path: Path) -> None:
+    """Clocks that differ, a file that does not arrive, and a task that crashed in the middle of a check."""
+    (tmp_path / "there").write_text("token")
+    task = tmp_path / "task"
+    task.mkdir()
+    finding = {"check": "cores and memory", "state": "ok", "what": "enough", "remedy": "", "wrote": "", "time": 0}
+    (task / ".command.out").write_text(
+        "preflight node: inner\npreflight folder: task\npreflight place: slurm, docker, image\n"
+        f"preflight check: cores and memory\npreflight finding: {json.dumps(finding)}\npreflight check: GPU\n"
+    )
+    (task / ".command.log").write_text("bash: line 1: 7 Segmentation fault (core dumped)\npreflight node: gpu03\n")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "bin").symlink_to(ROOT / "bin")
+    (project / "main.nf").write_text(FUNCTIONS % ROOT)
+    run = run_nextflow(tmp_path, project=project)
+    assert run.returncode == 0, run.output
+    told = json.loads(run.stdout.split("told: ", 1)[1].splitlines()[0])
+
+    behind, close, within, close_too, ahead = told["clocks"]
+    assert [close, within, close_too] == [{"what": "agrees with the launcher's"}] * 3
+    assert (behind["state"], behind["what"]) == ("warning", "3600 s or more behind the launcher's")
+    assert ahead["what"] == "100 s or more ahead of the launcher's"
+    assert told["seen"]["state"] == "ok"
+    assert told["unseen"]["state"] == "FAULT"
+    assert "nowhere: written there, not seen by the launcher" in told["unseen"]["what"]
+    assert [(line["state"], line["check"]) for line in told["crashed"]] == [
+        ("ok", "task starts"), ("ok", "cores and memory"), ("FAULT", "GPU"), ("-", "not tried"),
+    ]  # fmt: skip
+    assert {line["where"] for line in told["crashed"]} == {"gpu03 (gpu)"}, "not the container's own name"
+    assert told["crashed"][2]["what"] == "exit status 139: bash: line 1: 7 Segmentation fault (core dumped)"
+    assert told["crashed"][2]["remedy"].endswith("/task/.command.log")
+
+
+def test_no_scheduler(tmp_path: Path) -> None:
+    """Nextflow ends the run at once: the table tells even so."""
+    env = {"PATH": path_without(tmp_path / "programs", "sbatch")}
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm", env=env, timeout=300)
+    assert run.returncode == 1
+    faults = [line for line in table(run) if line.state == "FAULT"]
+    assert [line.check for line in faults] == ["task starts"]
+    assert "the scheduler's command sbatch is not found" in faults[0].what
+    assert faults[0].where.startswith(NODE)
+    assert "submits jobs" in faults[0].remedy
