@@ -130,7 +130,8 @@ def is_seen(path, text, seconds) {
 def reason_of(noted, report, log) {
     if( !report && !log && (!noted || noted.fatal) )
         return [state: '-', what: 'not tried, the run ended before', remedy: '']
-    def text = "${log}\n${report}"
+    def status = noted.exit == null || noted.exit == Integer.MAX_VALUE ? 'no exit status' : "exit status ${noted.exit}"
+    def text = [log, report, status].join('\n')
     def causes = new groovy.json.JsonSlurper().parseText(file("${projectDir}/bin/nnactive_nf/preflight/causes.json").text)
     def cause = causes.find { entry -> text =~ entry.pattern }
     if( cause ) {
@@ -138,7 +139,6 @@ def reason_of(noted, report, log) {
         return [state: 'FAULT', what: filled(cause.what, found), remedy: filled(cause.remedy, found)]
     }
     def said = log.readLines().findAll { line -> line.trim() && !line.startsWith('preflight ') }
-    def status = noted.exit == null || noted.exit == Integer.MAX_VALUE ? 'no exit status' : "exit status ${noted.exit}"
     def what = ([status] + said.takeRight(1)).collect { part -> part.trim().take(200) }.join(': ')
     [state: 'FAULT', what: what, remedy: "the whole message is in ${noted.folder ? "${noted.folder}/.command.log" : '.nextflow.log'}"]
 }

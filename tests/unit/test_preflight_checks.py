@@ -431,6 +431,9 @@ def test_the_command(tmp_path):
             "Process `X` terminated for an unknown reason -- Likely it has been terminated by the external system",
             "never seen here", "-work-dir",
         ),
+        ("what the task said\nexit status 137", "was killed", "more memory"),
+        ("what the task said\nexit status 140", "exit status 140): a time limit", "records"),
+        ("line 1: 7 Bus error (core dumped)\nexit status 135", "shared memory", "--shm-size"),
     ],
 )  # fmt: skip
 def test_usual_reasons_are_known(text, what, remedy):
