@@ -25,6 +25,7 @@ include { ANALYSE } from './modules/analyse.nf'
 include { REPORT } from './modules/report.nf'
 include { PROGRESS } from './modules/progress.nf'
 include { CLEANUP ; cleanup_errors } from './modules/cleanup.nf'
+include { forecast ; forecast_errors } from './modules/forecast.nf'
 
 workflow {
     main:
@@ -43,8 +44,12 @@ workflow {
         }
         return
     }
-    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values))
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + forecast_errors(values))
     def rows = study_rows(values)
+    if( values.plan ) {
+        println forecast(plan_rows(rows), values)
+        return
+    }
     file(values.checkpoint_store).mkdirs() // containers mount it
     if( rows.any { row -> is_awaited(row) } ) {
         download_folder(values).mkdirs()

@@ -2,6 +2,7 @@
  * Checks of parameters against each other, the data and the places for results, before any task runs.
  */
 include { unwritable } from './functions.nf'
+include { folder_cases } from './images.nf'
 include { known_strategies ; map_names ; nearest ; own_maps ; own_strategies ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { file_name ; is_phantom ; seed_list } from './plan.nf'
@@ -26,7 +27,7 @@ def input_errors(values) {
     if( is_awaited(values) )
         return decathlon_task(values) ? download_errors(values) : task_errors(values)
     if( !is_phantom(values) && !file(raw_folder(values)).exists() )
-        return ["--input ${values.input}: no such folder; ${layout}, or 'phantom'"]
+        return values.plan ? [] : ["--input ${values.input}: no such folder; ${layout}, or 'phantom'"]
     if( !is_phantom(values) && !file(raw_folder(values)).isDirectory() )
         return ["--input ${values.input}: not a folder; ${layout}"]
     if( !is_phantom(values) && !file("${raw_folder(values)}/dataset.json").exists() )
@@ -39,26 +40,11 @@ def input_errors(values) {
     return []
 }
 
-// Number of cases in the input: what dataset.json lists, or the files in labelsTr; null where that is not known.
+// Number of cases in the input; null where that is not known.
 def case_count(values) {
     if( is_phantom(values) )
         return values.phantom_cases
-    def folder = values.input ? raw_folder(values) : null
-    if( !folder || is_awaited(values) || !file("${folder}/dataset.json").exists() )
-        return null
-    def listed = listed_cases(file("${folder}/dataset.json"))
-    listed == null ? null : listed ?: files("${folder}/labelsTr/[!.]*").size()
-}
-
-// Cases that dataset.json names itself (the Decathlon's `training`, nnU-Net's `dataset`); null where it is no JSON.
-def listed_cases(path) {
-    try {
-        def head = new groovy.json.JsonSlurper().parseText(path.text)
-        return head instanceof Map ? (head.training ?: head.dataset ?: []).size() : null
-    }
-    catch( Exception _error ) {
-        return null
-    }
+    values.input ? folder_cases(raw_folder(values)) : null
 }
 
 // With a strategy file that is not there, unknown names may be its own.
@@ -132,9 +118,9 @@ def pool_errors(values, cases) {
         }
 }
 
-// Folders that must take files.
+// Folders that must take files; --plan writes none.
 def place_errors(values) {
-    ['outdir', 'checkpoint_store']
+    (values.plan ? [] : ['outdir', 'checkpoint_store'])
         .findAll { name -> values[name] && !values[name].contains('://') }
         .collect { name -> unwritable(file(values[name]), "--${name} ${values[name]}") }
         .findAll { line -> line }
@@ -149,6 +135,8 @@ def task_errors(values) {
 
 // DOWNLOAD runs on this machine, so its folder must be here.
 def download_errors(values) {
+    if( values.plan )
+        return []
     def where = "--download_dir ${values.download_dir}"
     if( "${values.download_dir}".contains('://') )
         return ["${where}: a folder of this machine is wanted"]

@@ -17,6 +17,13 @@ def parameter_schemas() {
     parameter_groups().collectEntries { group -> group.properties }
 }
 
+// The same for a run, or for --plan, where the data need not be there yet.
+def run_schemas(planned) {
+    parameter_schemas().collectEntries { name, schema ->
+        [name, planned && name in ['groups', 'free_masks'] ? schema.findAll { key, _value -> key != 'exists' } : schema]
+    }
+}
+
 // The parameters as their schema's types (text, Integer, BigDecimal, Boolean), by name and sorted; null where not given.
 // Values that do not fit are null here and named by `parameter_errors`; files that are missing stay.
 def typed_parameters(given) {
@@ -28,7 +35,7 @@ def typed_parameters(given) {
 
 // What is wrong with single parameters, one line each: unknown, missing, of the wrong type, out of range.
 def parameter_errors(given) {
-    def schemas = parameter_schemas()
+    def schemas = run_schemas("${given.plan}" == 'true')
     def unknown = given.keySet().findAll { name -> !schemas.containsKey(name) }.sort()
     def required = parameter_groups().collectMany { group -> group.required ?: [] }
     unknown.collect { name -> "unknown parameter --${name}; did you mean --${nearest(name, schemas.keySet())}?" } +

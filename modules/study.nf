@@ -3,7 +3,7 @@
  * (data set, regime). study_schema.json names the columns: each is a parameter of that name, for its row alone.
  */
 include { common_errors ; row_errors } from './checks.nf'
-include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
+include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
 include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
 
@@ -116,12 +116,12 @@ def table_errors(values) {
     def name = file(values.input).name
     if( !file(values.input).exists() )
         return ["--input ${values.input}: no such file"]
-    if( values.data && !is_decathlon([input: values.data]) && !file(values.data).exists() )
+    if( values.data && !values.plan && !is_decathlon([input: values.data]) && !file(values.data).exists() )
         return ["--data ${values.data}: no such folder"]
     try {
         def rows = table_rows(values)
         def errors = rows.withIndex().collectMany { row, i ->
-            cell_errors(row).collect { line -> "${name}, row ${i + 1}: ${line}".toString() }
+            cell_errors(row, values.plan).collect { line -> "${name}, row ${i + 1}: ${line}".toString() }
         }
         return errors ?: whole_errors(name, values)
     }
@@ -133,8 +133,8 @@ def table_errors(values) {
     }
 }
 
-def cell_errors(row) {
-    def schemas = parameter_schemas()
+def cell_errors(row, planned) {
+    def schemas = run_schemas(planned)
     def columns = study_columns()
     def unknown = row.keySet().findAll { column -> !(column in columns) }.collect { column ->
         schemas.containsKey(column)

@@ -1,0 +1,77 @@
+/*
+ * What is known of a data set's images before any task runs: how many cases dataset.json lists, and the images' sizes,
+ * by the heads of their label files (NIfTI).
+ *
+ * It includes nothing: the strict parser of Nextflow 25.04 takes a module that includes others only once.
+ */
+
+// Number of cases in a raw folder: what dataset.json lists, or the files in labelsTr; null where that is not known.
+def folder_cases(folder) {
+    def head = dataset_head(folder)
+    head == null ? null : listed_labels(head).size() ?: files("${folder}/labelsTr/[!.]*").size()
+}
+
+// dataset.json as a map; null where there is none, or no JSON in it.
+def dataset_head(folder) {
+    try {
+        def head = new groovy.json.JsonSlurper().parseText(file("${folder}/dataset.json").text)
+        return head instanceof Map ? head : null
+    }
+    catch( Exception _error ) {
+        return null
+    }
+}
+
+// The label files that dataset.json names itself (the Decathlon's `training`, nnU-Net's `dataset`), null for a missing one.
+def listed_labels(head) {
+    def listed = [head.training, head.dataset].find { cases -> cases instanceof Map || cases instanceof List } ?: []
+    (listed instanceof Map ? listed.values() : listed).collect { entry -> entry instanceof Map ? entry.label : null }
+}
+
+// [cases, channels, classes, heads]: a raw folder's images, or [unknown: why nothing can be said]. `heads` are the
+// [shape, spacing_mm] (z, y, x) of its images, or of `most` of them, evenly drawn.
+def folder_images(folder, most) {
+    if( !file(folder).exists() )
+        return [unknown: "no data in ${folder}"]
+    def head = dataset_head(folder)
+    if( head == null )
+        return [unknown: "no dataset.json in ${folder}"]
+    def labels = listed_labels(head).findAll { path -> path }.collect { path -> file("${folder}/${path}") } ?: files("${folder}/labelsTr/[!.]*").sort()
+    def drawn = evenly(labels, most)
+    def heads = drawn.collect { path -> nifti_head(path) }
+    if( heads.isEmpty() || heads.contains(null) )
+        return [unknown: heads ? "${drawn[heads.indexOf(null)]} has no head of a NIfTI file" : "no labels in ${folder}"]
+    [
+        cases: labels.size(),
+        channels: (head.channel_names ?: head.modality ?: [0]).size(),
+        classes: (head.labels ?: [0, 1]).size(),
+        heads: heads,
+    ]
+}
+
+def evenly(items, most) {
+    items.size() <= most ? items : (0..<most).collect { i -> items[(i * items.size()).intdiv(most)] }
+}
+
+// [shape, spacing_mm] (z, y, x) by the first 348 bytes of a NIfTI-1 file, packed or not; null where it is none.
+def nifti_head(path) {
+    try {
+        return path.withInputStream { packed ->
+            def stream = path.name.endsWith('.gz') ? new java.util.zip.GZIPInputStream(packed) : packed
+            nifti_fields(java.nio.ByteBuffer.wrap(stream.readNBytes(348)))
+        }
+    }
+    catch( Exception _error ) {
+        return null
+    }
+}
+
+// The head's length stands first, and says in which order its bytes are.
+def nifti_fields(head) {
+    head.order(java.nio.ByteOrder.LITTLE_ENDIAN)
+    if( head.getInt(0) != 348 )
+        head.order(java.nio.ByteOrder.BIG_ENDIAN)
+    def shape = [3, 2, 1].collect { axis -> Math.max(1, head.getShort(40 + 2 * axis) as int) }
+    def spacing = [3, 2, 1].collect { axis -> Math.abs(head.getFloat(76 + 4 * axis) as double) ?: 1d }
+    head.getInt(0) == 348 ? [shape: shape, spacing_mm: spacing] : null
+}
