@@ -77,7 +77,7 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
         groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",
-        publish_mode="move",
+        publish_mode="move", plan_minutes="90,x", plan_gpus="0,4",
         **{"start-size": 4},
     )  # fmt: skip
     same_lines(errors_of(run), [
@@ -93,6 +93,8 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str
         "--query_tile_step 1e1: must be at most 1",
         "--optimiser adam: must be one of sgd, adamw; did you mean adamw?",
         "--publish_mode move: must be one of",
+        "--plan_minutes 90,x: use one to four numbers of minutes",
+        "--plan_gpus 0,4: use whole numbers",
         "--patch_size 20,20: use three positive whole numbers",
         "--stride 0: use one positive whole number",
         "--train_patch_size a,b,c: use three positive whole numbers",
@@ -147,6 +149,7 @@ def test_what_the_pool_cannot_give(nextflow: Callable[..., Run], hippocampus_lik
     run = nextflow(
         timeout=HANG, input=hippocampus_like, folds=7, start_size=6, query_size=13, patches_per_image=2,
         strategy_file="nowhere.py", strategies="mine,power_bald:bta=1",
+        plan=True, plan_trace=hippocampus_like / "dataset.json",
     )  # fmt: skip
     same_lines(errors_of(run), [
         "--start_size 6: 7 folds need at least one patch each",
@@ -154,6 +157,7 @@ def test_what_the_pool_cannot_give(nextflow: Callable[..., Run], hippocampus_lik
         "--query_size 13: the pool can give 12 patches at most",
         "--strategy_file nowhere.py: no such file",
         "unknown option 'bta' of power_bald",
+        "dataset.json: no trace of Nextflow; a table with the columns name, status and realtime is wanted",
     ])  # fmt: skip
 
 
