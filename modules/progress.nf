@@ -47,11 +47,12 @@ def is_older(path) {
     workflow.resume && path.lastModified() < workflow.start.toInstant().toEpochMilli()
 }
 
-// What an earlier run left comes all at once: it is told when for five seconds no more has come.
+// What an earlier run left comes all at once: it is told when for five seconds no more has come, unless the summary has
+// said it by then.
 def tell_earlier_when_quiet(plan, seen) {
     def number = seen.count.incrementAndGet()
     seen.clock.runAfter(5000) {
-        if( seen.count.get() == number )
+        if( seen.count.get() == number && seen.evaluated.size() < seen.total )
             tell_earlier(plan, seen)
     }
 }
