@@ -171,7 +171,7 @@ workflow ACTIVE_LEARNING {
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
     design_file = channel.of(['design.json', json(design(plan))]).collectFile()
-    parameters_file = channel.of(['parameters.json', json(values + written_rows(values).withIndex().collectEntries { row, i -> ["study_row_${i + 1}".toString(), row] })]).collectFile()
+    parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)

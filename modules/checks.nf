@@ -21,16 +21,18 @@ def input_errors(values) {
     if( !values.input )
         return []
     def layout = 'an nnU-Net raw or a Decathlon folder is wanted'
-    def own = ['groups', 'free_masks'].find { name -> values[name] }
-    if( is_phantom(values) && own )
-        return ["--${own} ${values[own]}: the phantom brings its own patients and free voxels; leave it out"]
+    if( is_phantom(values) )
+        return ['groups', 'free_masks'].findAll { name -> values[name] }.take(1).collect { name ->
+            "--${name} ${values[name]}: the phantom brings its own patients and free voxels; leave it out"
+        }
     if( is_awaited(values) )
         return decathlon_task(values) ? download_errors(values) : task_errors(values)
-    if( !is_phantom(values) && !file(raw_folder(values)).exists() )
+    def folder = file(raw_folder(values))
+    if( !folder.exists() )
         return values.plan ? [] : ["--input ${values.input}: no such folder; ${layout}, or 'phantom'"]
-    if( !is_phantom(values) && !file(raw_folder(values)).isDirectory() )
+    if( !folder.isDirectory() )
         return ["--input ${values.input}: not a folder; ${layout}"]
-    if( !is_phantom(values) && !file("${raw_folder(values)}/dataset.json").exists() )
+    if( !folder.resolve('dataset.json').exists() )
         return ["--input ${values.input}: no dataset.json in it; ${layout}"]
     def cases = case_count(values)
     if( cases == 0 )

@@ -4,7 +4,7 @@
  */
 include { is_awaited ; raw_folder } from './decathlon.nf'
 include { folder_images } from './images.nf'
-include { is_phantom ; maps_of ; strategy_of } from './plan.nf'
+include { is_phantom ; labelled_patches ; maps_of ; strategy_of } from './plan.nf'
 
 // Bytes of a voxel in PREPARE's images per channel: as they were, or resampled, whose values are no whole numbers.
 def image_bytes(resampled) {
@@ -221,7 +221,7 @@ def node_bytes(group, node, images) {
     def row = group.row
     def pool = images.unknown ? null : pool_share(row) * images.cases
     def measures = images.unknown ? 0 : (images.cases - pool) * (images.classes - 1) * 330
-    def patches = row.start_size + node.cycle * row.query_size
+    def patches = labelled_patches(row, node.cycle)
     def cases = row.whole_pool ? pool ?: 0 : [patches, pool ?: patches].min()
     def voxels = images.unknown ? volume(patch_in(row, images, 0)) : images.voxels / images.cases
     def pictures = row.view_patches * volume(patch_in(row, images, 12)) * (node.strategy && strategy_of(group.plan, node).needs_model ? 2.5 : 1)

@@ -57,7 +57,8 @@ def thread_limits(threads) {
     "export OMP_NUM_THREADS=${threads} MKL_NUM_THREADS=${threads} OPENBLAS_NUM_THREADS=${threads}"
 }
 
-// What is wrong with a folder that must take files, in one line; null where it takes them. Tried in the nearest folder that exists, for permissions alone do not tell (root, read-only mounts).
+// What is wrong with a folder that must take files, in one line; null where it takes them. Tried in the nearest folder
+// that exists, for permissions alone do not tell (root, read-only mounts).
 def unwritable(path, where) {
     if( !path.exists() && path.parent != null )
         return unwritable(path.parent, where)

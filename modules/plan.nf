@@ -83,20 +83,23 @@ def node_id(row, strategy, seed, cycle) {
 
 // The trajectories that ask for the first labels: one for each (data set, regime, seed).
 def start_trajectories(plan) {
-    plan.findAll { row -> !row.whole_pool }.collectMany { row ->
-        row.seeds.collect { seed ->
-            [id: stem(row, '', seed), dataset: row.dataset, regime: row.regime, seed: seed, cycle: 0, strategy: row.start.name]
-        }
-    }
+    plan.findAll { row -> !row.whole_pool }.collectMany { row -> starts_of(row) }
 }
 
 // The nodes that are trained on the whole pool.
 def reference_nodes(plan) {
-    plan.findAll { row -> row.whole_pool }.collectMany { row ->
-        row.seeds.collect { seed ->
-            [id: node_id(row, '', seed, 0), dataset: row.dataset, regime: row.regime, seed: seed, cycle: 0, strategy: '']
-        }
+    plan.findAll { row -> row.whole_pool }.collectMany { row -> starts_of(row) }.collect { trajectory -> node_of(plan, trajectory) }
+}
+
+def starts_of(row) {
+    row.seeds.collect { seed ->
+        [id: stem(row, '', seed), dataset: row.dataset, regime: row.regime, seed: seed, cycle: 0, strategy: row.start.name]
     }
+}
+
+// Patches that are labelled when a cycle is trained.
+def labelled_patches(row, cycle) {
+    row.start_size + cycle * row.query_size
 }
 
 // The strategies that go on from a node: all at cycle 0, its own later, none after the last cycle.
@@ -167,6 +170,6 @@ def trajectory_design(row, strategy, seed) {
         strategy: strategy.name,
         seed: seed,
         nodes: cycles.collect { cycle -> node_id(row, strategy.name, seed, cycle) },
-        budgets: cycles.collect { cycle -> row.start_size + cycle * row.query_size },
+        budgets: cycles.collect { cycle -> labelled_patches(row, cycle) },
     ]
 }

@@ -2,7 +2,7 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; row_of } from './plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; row_of } from './plan.nf'
 
 workflow PROGRESS {
     take:
@@ -13,23 +13,24 @@ workflow PROGRESS {
     main:
     def seen = [
         total: annotation_rounds(plan),
-        evaluated: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> [older, dice]
-        waiting: new java.util.concurrent.ConcurrentHashMap(), // key of a node -> the node, its labels of an earlier run
+        width: name_width(plan),
+        evaluated: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> [older, dice]
+        waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
     ]
     labels.subscribe { node, masks ->
         if( is_older(masks) ) {
-            seen.waiting[key_of(node)] = node
+            seen.waiting[node.id] = node
             tell_earlier_when_quiet(plan, seen)
         }
         else {
-            log.info(training_line(plan, node))
+            log.info(training_line(plan, seen, node))
         }
     }
     metrics.subscribe(
         onNext: { node, file ->
-            seen.evaluated[key_of(node)] = [older: is_older(file), dice: mean_dice(file)]
+            seen.evaluated[node.id] = [older: is_older(file), dice: mean_dice(file)]
             if( is_older(file) )
                 tell_earlier_when_quiet(plan, seen)
             else
@@ -59,9 +60,9 @@ def tell_earlier_when_quiet(plan, seen) {
 
 // How many nodes an earlier run has evaluated, and those that this one goes on with.
 def tell_earlier(plan, seen) {
-    def open = seen.waiting.findAll { key, _node -> !seen.evaluated.containsKey(key) }.values()
+    def open = seen.waiting.findAll { id, _node -> !seen.evaluated.containsKey(id) }.values()
     log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
-    open.sort { node -> node.id }.each { node -> log.info(training_line(plan, node)) }
+    open.sort { node -> node.id }.each { node -> log.info(training_line(plan, seen, node)) }
     seen.waiting.clear()
 }
 
@@ -79,31 +80,38 @@ def mean_dice(path) {
     }
 }
 
-def training_line(plan, node) {
+def training_line(plan, seen, node) {
     def row = row_of(plan, node)
     def shared = node.cycle == 0 && row.strategies.size() > 1 ? ", shared by ${row.strategies.size()} strategies" : ''
-    def what = row.whole_pool ? 'all labels of the pool' : "${row.start_size + node.cycle * row.query_size} patches${shared}"
-    "${place(plan, node)} trains on ${what}"
+    def what = row.whole_pool ? 'all labels of the pool' : "${labelled_patches(row, node.cycle)} patches${shared}"
+    "${place(plan, seen, node)} trains on ${what}"
 }
 
 def dice_line(plan, seen, node) {
-    def dice = seen.evaluated[key_of(node)].dice
-    def start = node.cycle > 0 ? seen.evaluated[key_of(node + [cycle: 0])]?.dice : null
+    def dice = seen.evaluated[node.id].dice
+    def start = node.cycle > 0 ? seen.evaluated[node_id(row_of(plan, node), '', node.seed, 0)]?.dice : null
     def found = dice == null ? 'evaluated' : "mean Dice ${decimals(dice)}" + (start == null ? '' : " (${decimals(start)} at the start)")
-    "${place(plan, node)} ${found}; ${seen.evaluated.size()} of ${seen.total} ensembles done"
-}
-
-// Cycle 0 is shared by all strategies.
-def key_of(node) {
-    [node.dataset, node.regime, node.seed, node.cycle, node.cycle > 0 ? node.strategy : '']
+    "${place(plan, seen, node)} ${found}; ${seen.evaluated.size()} of ${seen.total} ensembles done"
 }
 
 // Whose labels and which cycle, as wide for every node.
-def place(plan, node) {
+def place(plan, seen, node) {
     def row = row_of(plan, node)
-    def width = plan.collectMany { r -> ([r.whole_pool ? r.regime : 'start'] + r.strategies*.name).collectMany { s -> r.seeds.collect { seed -> who(plan, r, s, seed).size() } } }.max()
-    def name = who(plan, row, row.whole_pool ? row.regime : node.strategy ?: 'start', node.seed)
-    "${name.padRight([width, 40].min())}  ${row.whole_pool ? 'reference' : "cycle ${node.cycle} of ${row.cycles - 1}"}:"
+    def name = who(plan, row, node.strategy ?: start_name(row), node.seed)
+    "${name.padRight(seen.width)}  ${row.whole_pool ? 'reference' : "cycle ${node.cycle} of ${row.cycles - 1}"}:"
+}
+
+// Characters of the longest name, within reason.
+def name_width(plan) {
+    def sizes = plan.collectMany { row ->
+        [[start_name(row)] + row.strategies*.name, row.seeds].combinations().collect { strategy, seed -> who(plan, row, strategy, seed).size() }
+    }
+    [sizes.max(), 40].min()
+}
+
+// What stands for a strategy at cycle 0, which all strategies share.
+def start_name(row) {
+    row.whole_pool ? row.regime : 'start'
 }
 
 def who(plan, row, strategy, seed) {
@@ -126,7 +134,7 @@ def summary(plan, seen) {
             def name = [setting(plan, row), strategy.name].findAll { part -> part }.join(' ')
             [name] + [0, row.cycles - 1].collect { cycle ->
                 mean_of(row.seeds.collect { seed ->
-                    seen.evaluated[key_of([dataset: row.dataset, regime: row.regime, seed: seed, cycle: cycle, strategy: strategy.name])]?.dice
+                    seen.evaluated[node_id(row, strategy.name, seed, cycle)]?.dice
                 })
             }
         }

@@ -31,7 +31,8 @@ def study_errors(values) {
 
 // Typed parameters for each (data set, regime): those of the run, and over them what its row of the table says.
 def typed_rows(values) {
-    is_table(values) ? table_rows(values).collect { row -> values + typed_row(row) } : [values]
+    def schemas = parameter_schemas()
+    is_table(values) ? table_rows(values).collect { row -> values + typed_row(row, schemas) } : [values]
 }
 
 def plan_row(values) {
@@ -49,9 +50,9 @@ def plan_row(values) {
     ]
 }
 
-// The rows as they are written, for the run's protocol; none where there is no table.
+// The rows as they are written, for the run's protocol: study_row_1, study_row_2, ..; none where there is no table.
 def written_rows(values) {
-    is_table(values) ? table_rows(values) : []
+    numbered(is_table(values) ? table_rows(values) : []).collectEntries { i, row -> ["study_row_${i}".toString(), row] }
 }
 
 // The names that a table's columns may have.
@@ -106,8 +107,7 @@ def listed_rows(path) {
     content.collect { row -> row.collectEntries { name, cell -> [name.toString(), cell] } }
 }
 
-def typed_row(row) {
-    def schemas = parameter_schemas()
+def typed_row(row, schemas) {
     row.collectEntries { column, cell -> [column, typed_value(cell, schemas[column])] }
 }
 
@@ -120,8 +120,10 @@ def table_errors(values) {
         return ["--data ${values.data}: no such folder"]
     try {
         def rows = table_rows(values)
-        def errors = rows.withIndex().collectMany { row, i ->
-            cell_errors(row, values.plan).collect { line -> "${name}, row ${i + 1}: ${line}".toString() }
+        def schemas = run_schemas(values.plan)
+        def columns = study_columns()
+        def errors = numbered(rows).collectMany { i, row ->
+            cell_errors(row, schemas, columns).collect { line -> "${name}, row ${i}: ${line}".toString() }
         }
         return errors ?: whole_errors(name, values)
     }
@@ -133,9 +135,7 @@ def table_errors(values) {
     }
 }
 
-def cell_errors(row, planned) {
-    def schemas = run_schemas(planned)
-    def columns = study_columns()
+def cell_errors(row, schemas, columns) {
     def unknown = row.keySet().findAll { column -> !(column in columns) }.collect { column ->
         schemas.containsKey(column)
             ? "'${column}' is for the whole run; give it as --${column}"
@@ -150,8 +150,8 @@ def cell_errors(row, planned) {
 // What is wrong with rows whose cells are right: each for itself, and with each other.
 def whole_errors(name, values) {
     def rows = typed_rows(values)
-    def single = rows.withIndex().collectMany { row, i ->
-        row_errors(row).collect { line -> "${name}, row ${i + 1}: ${line - '--'}".toString() }
+    def single = numbered(rows).collectMany { i, row ->
+        row_errors(row).collect { line -> "${name}, row ${i}: ${line - '--'}".toString() }
     }
     single + same_errors(name, rows) + reference_errors(rows) + data_errors(name, rows)
 }

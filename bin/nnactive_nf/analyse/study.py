@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from nnactive_nf.analyse.rows import number_or_nan
 from nnactive_nf.core.design import MEAN, Design, Trajectory
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import open_hdf5, read_json
@@ -139,7 +140,7 @@ def score_rows(metrics: dict[str, Any], node: str) -> list[dict[str, Any]]:
 
 
 def _measures(row: dict[str, Any]) -> dict[str, float]:
-    return {name: math.nan if row.get(name) is None else float(row[name]) for name in MEASURES}
+    return {name: number_or_nan(row.get(name)) for name in MEASURES}
 
 
 def _read_metrics(study: Study, folder: Path) -> None:
@@ -295,22 +296,17 @@ def _read_training(study: Study, folder: Path) -> None:
                     "val_cases": _count(content["val_cases"]),
                     "seconds": float(content["seconds"]),
                     "resumed": len(content["resumed_from"]),
-                    "gpu_percent_mean": _known(content, "gpu_percent_mean"),
-                    "gpu_percent_max": _known(content, "gpu_percent_max"),
-                    "peak_gpu_mib": round(_known(content, "peak_gpu_memory_bytes") / 2**20, 1),
-                    "peak_host_mib": round(_known(content, "peak_host_memory_bytes") / 2**20, 1),
-                    "cpu_seconds": _known(content, "cpu_seconds"),
+                    # Null where it could not be measured, not there where an earlier version did not.
+                    "gpu_percent_mean": number_or_nan(content.get("gpu_percent_mean")),
+                    "gpu_percent_max": number_or_nan(content.get("gpu_percent_max")),
+                    "peak_gpu_mib": round(number_or_nan(content.get("peak_gpu_memory_bytes")) / 2**20, 1),
+                    "peak_host_mib": round(number_or_nan(content.get("peak_host_memory_bytes")) / 2**20, 1),
+                    "cpu_seconds": number_or_nan(content.get("cpu_seconds")),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the record of a training ({error!r})") from None
     study.runtimes = table(RUNTIME_COLUMNS, rows).sort_values(["node", "fold"]).reset_index(drop=True)
-
-
-def _known(content: dict[str, Any], name: str) -> float:
-    """A measured number; NaN where it could not be measured, or an earlier version did not."""
-    value = content.get(name)
-    return math.nan if value is None else float(value)
 
 
 def _count(value: Any) -> int:

@@ -35,7 +35,6 @@ def figure_data(tables: Tables) -> dict[str, Any]:
     """All that the page's own figures draw, as plain JSON (no NaN)."""
     design = tables.design
     look = looks(design)
-    full = tables["full_reference"]
     strategies = [
         {
             "name": s.name,
@@ -54,7 +53,7 @@ def figure_data(tables: Tables) -> dict[str, Any]:
             "dataset": dataset,
             "regime": regime,
             "classes": tables.classes(dataset),
-            "full": _full(full[(full["dataset"] == dataset)], regime),
+            "full": tables.full_dice((dataset, regime)),
             "curves": _curve_data(tables, (dataset, regime)),
             "cost": _cost_data(tables, (dataset, regime)),
             "efficiency": _efficiency_data(tables, (dataset, regime)),
@@ -71,12 +70,6 @@ def figure_data(tables: Tables) -> dict[str, Any]:
         "ppm": _matrix_data(tables),
         "ranks": _rank_data(tables),
     }
-
-
-def _full(rows: pd.DataFrame, regime: str) -> dict[str, float]:
-    own = rows[rows["regime"] == regime]
-    means = (own if len(own) else rows).groupby("class")["dice"].mean().dropna()
-    return {str(name): float(value) for name, value in means.items()}
 
 
 def _curve_data(tables: Tables, setting: tuple[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnactive_nf.core.design import MEAN
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.report.curves import X_AXES, Curve, curves_of
 from nnactive_nf.report.gallery import Query, sheet
@@ -87,12 +88,9 @@ def learning_curves(tables: Tables, setting: tuple[str, str], curves: Sequence[C
         _line(axes, at, mean, look[curve.strategy], name)
         if spread is not None:
             axes.fill_between(at, mean - spread, mean + spread, color=look[curve.strategy].light, alpha=0.12, lw=0)
-    full = tables["full_reference"]
-    full = full[(full["dataset"] == setting[0]) & (full["class"] == "mean")].dropna(subset="dice")
-    own = full[full["regime"] == setting[1]]
-    if len(full):
-        dice = (own if len(own) else full)["dice"].mean()
-        axes.axhline(dice, color="#333333", lw=1, ls=(0, (1, 2)), label="full labels")
+    full = tables.full_dice(setting)
+    if MEAN in full:
+        axes.axhline(full[MEAN], color="#333333", lw=1, ls=(0, (1, 2)), label="full labels")
     axes.set(xlabel=X_AXES[x], ylabel="mean test Dice", title=f"{setting[0]}, {setting[1]}")
     figure.legend(loc="outside right upper", fontsize=8)
     return figure

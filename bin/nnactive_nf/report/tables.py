@@ -57,6 +57,14 @@ class Tables:
             chosen &= frame["class"] == class_name
         return frame[chosen]
 
+    def full_dice(self, setting: tuple[str, str]) -> dict[str, float]:
+        """Mean Dice of the trainings on full labels by class: the setting's own, else all of its data set."""
+        full = self.frames["full_reference"]
+        rows = full[full["dataset"] == setting[0]]
+        own = rows[rows["regime"] == setting[1]]
+        means = (own if len(own) else rows).groupby("class")["dice"].mean().dropna()
+        return {str(name): float(value) for name, value in means.items()}
+
     def classes(self, dataset: str) -> list[str]:
         """`mean` and the foreground classes of a data set, as far as there are results."""
         found = self.frames["metrics"].loc[self.frames["metrics"]["dataset"] == dataset, "class"]
