@@ -156,9 +156,9 @@ def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int
     return labels
 
 
-def read_patches(path: Path) -> Labels:
+def read_patches(path: Path, kind: str = "labels") -> Labels:
     """Read all of a labels file but its masks: what the patches' table tells needs no volume in memory."""
-    with open_hdf5(path, "labels", VERSION) as file:
+    with open_hdf5(path, kind, VERSION) as file:
         try:
             classes = Classes(
                 tuple(str(name) for name in file.attrs["class_names"]),
@@ -169,6 +169,15 @@ def read_patches(path: Path) -> Labels:
         except DAMAGE as error:
             raise UserError(f"{path}: damaged labels file ({error})") from None
     return Labels(*head, classes=classes, patches=patches)
+
+
+def mask_names(path: Path, kind: str = "labels") -> list[str]:
+    """Cases with a mask, sorted."""
+    with open_hdf5(path, kind, VERSION) as file:
+        cases = file.get("cases")
+        if not isinstance(cases, h5py.Group):
+            raise UserError(f"{path}: damaged labels file, it has no group 'cases'")
+        return sorted(cases)
 
 
 def read_mask(path: Path, case: str, kind: str = "labels") -> Mask:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import blosc2
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
@@ -21,20 +22,22 @@ from nnactive_nf.prepare.raw import RawCase, RawDataset
 class PreparedCase:
     """What preprocessing leaves behind beside the image file.
 
+    Masks are kept compressed, for those of all cases are in memory at once.
+
     Attributes:
         name: the case.
-        mask_zyx: label values on the image grid.
-        empty_zyx: voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
-        original_mask_zyx: label values on the file's own grid.
+        mask: label values on the image grid.
+        empty: 1 in voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
+        original_mask: label values on the file's own grid.
         shape_zyx: shape of the image grid.
         spacing_mm: its voxel size (z, y, x).
         digest: SHA-256 of the preprocessed image and the free mask.
     """
 
     name: str
-    mask_zyx: npt.NDArray[np.unsignedinteger]
-    empty_zyx: npt.NDArray[np.bool_]
-    original_mask_zyx: npt.NDArray[np.unsignedinteger]
+    mask: bytes
+    empty: bytes
+    original_mask: bytes
     shape_zyx: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     digest: str
@@ -67,13 +70,23 @@ def preprocess_case(
                *settings.spacing]  # fmt: skip
     return PreparedCase(
         name=case.name,
-        mask_zyx=raw.classes.to_value(np.maximum(index_zyx, 0)),
-        empty_zyx=np.ascontiguousarray((index_zyx == -1) | free[0].transpose(back).astype(bool)),
-        original_mask_zyx=values_zyx,
+        mask=pack(raw.classes.to_value(np.maximum(index_zyx, 0))),
+        empty=pack(((index_zyx == -1) | free[0].transpose(back).astype(bool)).astype(np.uint8)),
+        original_mask=pack(values_zyx),
         shape_zyx=tuple(int(n) for n in index_zyx.shape),
         spacing_mm=tuple(float(spacing[axis]) for axis in back),
         digest=_digest(data, free),
     )
+
+
+def pack(mask_zyx: npt.NDArray[np.unsignedinteger]) -> bytes:
+    """A mask as compressed bytes."""
+    return bytes(blosc2.pack_array2(np.ascontiguousarray(mask_zyx)))
+
+
+def unpack(packed: bytes) -> npt.NDArray[np.unsignedinteger]:
+    """A mask `[z, y, x]` that `pack` compressed."""
+    return np.asarray(blosc2.unpack_array2(packed))
 
 
 def _digest(*arrays: npt.NDArray[Any]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import create_hdf5, whole_file, write_json
-from nnactive_nf.core.labels import Labels, write_labels
+from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
-from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case
+from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.raw import RawDataset, list_raw
 from nnactive_nf.prepare.split import case_groups, check_start, class_table, split_pool_test
 
@@ -84,11 +84,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
             print(f"{len(prepared)} of {len(raw.cases)} cases preprocessed")
     prepared.sort(key=lambda case: case.name)
     _write_masks(oracle, "oracle", raw.classes, settings.name, {
-        case.name: (case.mask_zyx, case.spacing_mm) for case in prepared if split[case.name] == "pool"
+        case.name: (case.mask, case.spacing_mm) for case in prepared if split[case.name] == "pool"
     })  # fmt: skip
     spacings = {fact.name: fact.spacing_mm for fact in facts}
     _write_masks(reference, "reference", raw.classes, settings.name, {
-        case.name: (case.original_mask_zyx, spacings[case.name]) for case in prepared if split[case.name] == "test"
+        case.name: (case.original_mask, spacings[case.name]) for case in prepared if split[case.name] == "test"
     })  # fmt: skip
     _write_dataset(temporary, raw, settings, plans, prepared)
     _write_cases(temporary, facts, prepared, groups, split)
@@ -121,10 +121,26 @@ def _in_parallel(work: Callable[..., Out], jobs: Sequence[tuple[Any, ...]], work
             pool.shutdown(cancel_futures=True)
 
 
-def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: dict[str, tuple[Any, Any]]) -> None:
+class _Unpacked(Mapping[str, Mask]):
+    """Packed masks by case, of which one is unpacked at a time."""
+
+    def __init__(self, packed: Mapping[str, bytes]) -> None:
+        self._packed = packed
+
+    def __getitem__(self, case: str) -> Mask:
+        return unpack(self._packed[case])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: dict[str, tuple[bytes, Any]]) -> None:
     labels = Labels(
         dataset, "", -1, classes,
-        masks={case: mask for case, (mask, _) in masks.items()},
+        masks=_Unpacked({case: mask for case, (mask, _) in masks.items()}),  # type: ignore[arg-type]
         spacings_mm={case: spacing for case, (_, spacing) in masks.items()},
     )  # fmt: skip
     write_labels(path, labels, kind)
@@ -175,4 +191,4 @@ def _write_cases(
 def _write_empty(folder: Path, prepared: Iterable[PreparedCase]) -> None:
     with create_hdf5(folder / "empty.h5", "empty", VERSION, {}) as file:
         for case in prepared:
-            file.create_dataset(case.name, data=case.empty_zyx.astype(np.uint8), compression="gzip", chunks=True)
+            file.create_dataset(case.name, data=unpack(case.empty), compression="gzip", chunks=True)
