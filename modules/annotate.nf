@@ -4,11 +4,13 @@
  */
 include { file_option ; options } from './functions.nf'
 include { labels_of ; where } from './labels.nf'
+include { annotate_memory } from './resources.nf'
 
 process ANNOTATE {
     tag "${node.id}"
     label 'cpu_low'
     resourceLabels { labels_of(task, where(node)) }
+    memory { annotate_memory(task, prepared) }
 
     input:
     // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels

@@ -3,11 +3,13 @@
  */
 include { options ; thread_limits } from './functions.nf'
 include { labels_of ; where } from './labels.nf'
+include { evaluate_memory } from './resources.nf'
 
 process EVALUATE {
     tag "${node.id}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node)) }
+    memory { evaluate_memory(task, prepared) }
 
     input:
     // node; [node, dataset, ..., threads]; prepared folder; whole masks of the test set; folders of folds

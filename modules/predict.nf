@@ -3,11 +3,13 @@
  */
 include { options ; thread_limits } from './functions.nf'
 include { labels_of ; where } from './labels.nf'
+include { predict_memory } from './resources.nf'
 
 process PREDICT {
     tag "${node.id} shard ${shard}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [shard: shard]) }
+    memory { predict_memory(task, prepared, settings.maps, folds.size()) }
 
     input:
     // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device, threads]; prepared folder; folders of folds

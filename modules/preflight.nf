@@ -63,6 +63,7 @@ process PREFLIGHT_PYTHON {
 process PREFLIGHT_FOLDERS {
     tag 'cpu'
     label 'cpu'
+    memory { 8.GB * task.attempt } // what tasks of this label ask for at least
     cache false
     errorStrategy { note_failure(seen, task) }
 
@@ -90,6 +91,7 @@ process PREFLIGHT_FOLDERS {
 process PREFLIGHT_GPU {
     tag 'gpu'
     label 'gpu'
+    memory { 8.GB * task.attempt } // what tasks of this label ask for at least
     cache false
     errorStrategy { note_failure(seen, task) }
 

@@ -3,11 +3,13 @@
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
 include { labels_of } from './labels.nf'
+include { prepare_memory } from './resources.nf'
 
 process PREPARE {
     tag "${dataset}"
     label 'cpu'
     resourceLabels { labels_of(task, [dataset: dataset]) }
+    memory { prepare_memory(task, raw, settings.workers) }
 
     input:
     // name; [name, configuration, ..., workers]; raw folder; table of patients or []; folder of free masks or [];

@@ -4,11 +4,13 @@
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
 include { labels_of ; where } from './labels.nf'
+include { query_memory } from './resources.nf'
 
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
     resourceLabels { labels_of(task, where(trajectory)) }
+    memory { query_memory(task, prepared, settings.workers) }
 
     input:
     // trajectory; [node, strategy, ..., workers]; prepared folder; labels so far or []; uncertainty maps or [];

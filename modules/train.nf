@@ -4,11 +4,13 @@
  */
 include { options ; thread_limits } from './functions.nf'
 include { labels_of ; where } from './labels.nf'
+include { train_memory } from './resources.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [fold: fold]) }
+    memory { train_memory(task, prepared) }
 
     input:
     // node; fold from 0; [node, seed, cycle, folds, epochs, ..., threads, store]; prepared folder; label masks

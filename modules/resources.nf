@@ -1,0 +1,159 @@
+/*
+ * Memory that tasks ask for, by what their data need. What a process asks for itself, here, gives way to a site's
+ * `withLabel` and `withName`.
+ *
+ * Each function has a least number of GB and an estimate of bytes; the larger one is asked for, times the attempt. The
+ * factors were measured on images of 12 million voxels (docs/cluster.md) and hold a margin. V stands for the voxels of the
+ * largest image, C for the number of classes.
+ */
+
+// PREPARE holds one case per worker: each channel as read, cropped and normalised (22 V); where it is resampled, once more
+// in float64 and its result (30 V of the planned grid). A process begins with less than a GB.
+def prepare_memory(task, raw, workers) {
+    memory_of(task, 8, gb(1) * (1 + workers) + workers * largest_raw_case(raw))
+}
+
+// TRAIN holds the masks of all labelled cases, and lists the places of the labelled voxels of one image after the other (80
+// bytes each, the image being labelled wholly). Six GB are for the network, CUDA, and the processes that make batches.
+def train_memory(task, prepared) {
+    def data = prepared_sizes(prepared)
+    memory_of(task, 8, gb(6) + data.pool_voxels + 80 * data.largest)
+}
+
+// PREDICT streams the folds: logits, probabilities and their sum (3 C volumes of float32, and one C to spare), entropies
+// and weights, the image twice. Only `fold_probability` keeps all folds, in float16, three times while it is written.
+def predict_memory(task, prepared, maps, folds) {
+    def data = prepared_sizes(prepared)
+    def kept = 'fold_probability' in maps.tokenize(',') ? 6 * folds * data.classes : 0
+    memory_of(task, 8, gb(1.25) + (volumes(data) + kept) * data.largest)
+}
+
+// EVALUATE predicts as PREDICT does, and then either computes calibration in float64 (24 C) or distances between surfaces
+// in the box of what was predicted (220 V where that is the whole image) beside the probabilities (4 C), on the grid of the
+// test cases, of which it holds all masks.
+def evaluate_memory(task, prepared) {
+    def data = prepared_sizes(prepared)
+    def measures = [24 * data.classes, 4 * data.classes + 220].max()
+    memory_of(task, 8, gb(1.25) + data.test_voxels + [volumes(data) * data.largest, measures * data.largest_test].max())
+}
+
+// QUERY holds one image per worker: its maps, sums and scores (24 V) and for strategies by class the scores of each class,
+// up to 512 MB of them; beside that an image for the report's pictures.
+def query_memory(task, prepared, workers) {
+    def data = prepared_sizes(prepared)
+    def scores = [8 * data.classes * data.largest, 512L * 1024 * 1024].min()
+    memory_of(task, 8, gb(0.25) + workers * (24 * data.largest + scores) + (8 + 4 * data.channels) * data.largest)
+}
+
+// ANNOTATE holds the masks of all labelled cases, and one case's true mask.
+def annotate_memory(task, prepared) {
+    def data = prepared_sizes(prepared)
+    memory_of(task, 4, gb(0.5) + data.pool_voxels + 8 * data.largest)
+}
+
+def gb(number) {
+    (number * 1024L * 1024 * 1024) as long
+}
+
+// Bytes per voxel of one fold's prediction beside the sum of those before.
+def volumes(data) {
+    4 * (4 * data.classes + 4 + 2 * data.channels)
+}
+
+// Whole GB, more at each attempt. On this machine a task that asks for more than there is would end the run, so there it
+// asks for all of it.
+def memory_of(task, least, bytes) {
+    def whole = Math.max(least, (bytes + gb(1) - 1).intdiv(gb(1))) * task.attempt
+    def memory = 1.GB * whole
+    task.executor == 'local' ? [memory, nextflow.util.SysHelper.getAvailMemory()].min() : memory
+}
+
+// What PREPARE tells of a data set: voxels of the largest image on the image grid, of the largest test case on its own
+// grid, of all images of the pool and all test cases; numbers of channels and classes. Zeros where it is empty (-stub-run).
+def prepared_sizes(prepared) {
+    def folder = prepared.toRealPath()
+    def text = folder.resolve('dataset.json').text
+    def head = text ? new groovy.json.JsonSlurper().parseText(text) : [channels: [], class_names: []]
+    def rows = table_rows(folder.resolve('cases.csv'))
+    def test = rows.findAll { row -> row.split == 'test' }
+    [
+        largest: rows.collect { row -> voxels(row, '') }.max() ?: 0L,
+        largest_test: test.collect { row -> voxels(row, 'original_') }.max() ?: 0L,
+        pool_voxels: (rows - test).sum { row -> voxels(row, '') } ?: 0L,
+        test_voxels: test.sum { row -> voxels(row, 'original_') } ?: 0L,
+        channels: head.channels.size(),
+        classes: head.class_names.size(),
+    ]
+}
+
+// Rows of a table as maps. Cells are counted from the right: on the left, names of cases and patients may hold commas.
+def table_rows(path) {
+    def lines = path.readLines().collect { line -> line.split(',').toList().reverse() }
+    lines.drop(1).collect { cells -> [lines[0], cells].transpose().collectEntries() }
+}
+
+// Voxels of a case on the image grid, or on the file's own ('original_').
+def voxels(row, grid) {
+    ['z', 'y', 'x'].inject(1L) { product, axis -> product * (row[grid + axis] as int) }
+}
+
+// Bytes that PREPARE takes for the largest case of a raw folder.
+def largest_raw_case(raw) {
+    def folder = raw.toRealPath()
+    def images = folder.resolve('imagesTr').exists() ? folder.resolve('imagesTr').listFiles().findAll { path -> !path.name.startsWith('.') } : []
+    def heads = images.collect { path -> image_head(path) }
+    def spacings = heads.findAll { head -> head.spacing }.collect { head -> head.spacing }
+    def target = spacings ? target_spacing(spacings) : null
+    def cases = heads.collect { head ->
+        def volume = head.spacing ? [0, 1, 2].inject(1.0d) { product, i -> product * head.spacing[i] / target[i] } : 1.0d
+        def resampled = head.spacing && [0, 1, 2].any { i -> Math.abs(head.spacing[i] / target[i] - 1) > 0.01 }
+        channel_count(folder) * (22 * head.voxels + (resampled ? 30 * head.voxels * volume : 0))
+    }
+    (cases.max() ?: 0) as long
+}
+
+// Spacing that nnU-Net plans: the median of each axis, and the 10th percentile of one that is over three times as coarse as
+// the others.
+def target_spacing(spacings) {
+    def axes = (0..2).collect { i -> spacings.collect { spacing -> spacing[i] }.sort() }
+    def median = axes.collect { values -> values[values.size().intdiv(2)] }
+    (0..2).collect { i ->
+        def others = median.indices.findAll { k -> k != i }.collect { k -> median[k] }.max()
+        median[i] > 3 * others ? [axes[i][axes[i].size().intdiv(10)], others].max() : median[i]
+    }
+}
+
+def channel_count(folder) {
+    def text = folder.resolve('dataset.json').text
+    def head = text ? new groovy.json.JsonSlurper().parseText(text) : [:]
+    [(head.channel_names ?: head.modality ?: [:]).size(), 1].max()
+}
+
+// Voxels of one channel of an image and its spacing (x, y, z), from the first bytes of a NIfTI file. Of other files, and of
+// those that are not on a file system, no more is known than their size: about a byte per voxel, as they are compressed.
+def image_head(path) {
+    def unknown = [voxels: path.size(), spacing: null]
+    if( !(path.name ==~ /.*\.nii(\.gz)?/) || path.fileSystem != java.nio.file.FileSystems.getDefault() )
+        return unknown
+    def bytes = first_bytes(path, 348)
+    def orders = [java.nio.ByteOrder.LITTLE_ENDIAN, java.nio.ByteOrder.BIG_ENDIAN]
+    def order = bytes?.size() == 348 ? orders.find { o -> java.nio.ByteBuffer.wrap(bytes).order(o).getInt(0) == 348 } : null
+    if( !order )
+        return unknown
+    def head = java.nio.ByteBuffer.wrap(bytes).order(order)
+    def spacing = (1..3).collect { i -> Math.abs(head.getFloat(76 + 4 * i)) as double }
+    def voxels = (1..3).inject(1L) { product, i -> product * head.getShort(40 + 2 * i) }
+    spacing.every { mm -> mm > 0 } ? [voxels: voxels, spacing: spacing] : unknown
+}
+
+// The first bytes of a file that may be compressed; null where it cannot be read, which is PREPARE's to tell.
+def first_bytes(path, count) {
+    try {
+        return path.withInputStream { stream ->
+            (path.name.endsWith('.gz') ? new java.util.zip.GZIPInputStream(stream) : stream).readNBytes(count)
+        }
+    }
+    catch( java.io.IOException _error ) {
+        return null
+    }
+}
