@@ -51,6 +51,7 @@ def annotate(
             raise UserError(f"{labels_file}: its classes are not those of the data set {dataset.name}")
         labels.masks, labels.patches = before.masks, before.patches
     _check(query_file or oracle_file, query, dataset, labels)
+    masks = dict(labels.masks)
     rows = []
     for case, part in query.groupby("case", sort=True):
         name = str(case)
@@ -59,11 +60,11 @@ def annotate(
             raise UserError(
                 f"{oracle_file}: mask of case {name} has shape {truth.shape}, the image has {dataset.shapes[name]}"
             )
-        if name not in labels.masks:
-            labels.masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
+        if name not in masks:
+            masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
             if free_background:
-                labels.masks[name][dataset.empty_mask(name)] = dataset.classes.values[0]
-        mask = labels.masks[name]
+                masks[name][dataset.empty_mask(name)] = dataset.classes.values[0]
+        mask = masks[name]
         for box, row in zip(patch_boxes(part, name), part.itertuples(), strict=True):
             mask[box.slices] = truth[box.slices]
             rows.append((row.rank, _row(truth[box.slices], box, dataset.classes) | {
@@ -74,7 +75,8 @@ def annotate(
     labels.patches = pd.concat([labels.patches, added[columns]], ignore_index=True).astype(
         labels.patches.dtypes.to_dict()
     )
-    labels.spacings_mm = {case: dataset.spacings_mm[case] for case in labels.masks}
+    labels.masks = masks
+    labels.spacings_mm = {case: dataset.spacings_mm[case] for case in masks}
     return labels
 
 

@@ -57,7 +57,7 @@ class Labels:
     node: str
     cycle: int
     classes: Classes
-    masks: dict[str, Mask] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
     patches: pd.DataFrame = field(default_factory=pd.DataFrame)
     spacings_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 

@@ -140,7 +140,7 @@ class _Unpacked(Mapping[str, Mask]):
 def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: dict[str, tuple[bytes, Any]]) -> None:
     labels = Labels(
         dataset, "", -1, classes,
-        masks=_Unpacked({case: mask for case, (mask, _) in masks.items()}),  # type: ignore[arg-type]
+        masks=_Unpacked({case: mask for case, (mask, _) in masks.items()}),
         spacings_mm={case: spacing for case, (_, spacing) in masks.items()},
     )  # fmt: skip
     write_labels(path, labels, kind)
