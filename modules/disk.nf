@@ -224,8 +224,13 @@ def node_bytes(group, node, images) {
     def patches = labelled_patches(row, node.cycle)
     def cases = row.whole_pool ? pool ?: 0 : [patches, pool ?: patches].min()
     def voxels = images.unknown ? volume(patch_in(row, images, 0)) : images.voxels / images.cases
-    def pictures = row.view_patches * volume(patch_in(row, images, 12)) * (node.strategy && strategy_of(group.plan, node).needs_model ? 2.5 : 1)
+    def pictures = row.view_patches * volume(picture_of(patch_in(row, images, 12))) * (node.strategy && strategy_of(group.plan, node).needs_model ? 2.5 : 1)
     measures + (row.whole_pool ? 0 : pictures) + cases * (overheads().hdf5 + voxels * mask_bytes())
+}
+
+// Of large surroundings a coarser picture is stored: at most 128 voxels along an axis (`MOST` in query/views.py).
+def picture_of(surroundings) {
+    surroundings.collect { length -> length / Math.max(1, Math.ceil(length / 128)) }
 }
 
 // A patch with a margin of its own size, or of `least`, on each side (none for 0), cut at the image.

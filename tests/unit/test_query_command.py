@@ -11,7 +11,9 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
+from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.core.query_table import read_query
+from nnactive_nf.report.gallery import Query, read_crops
 
 COMMAND = runpy.run_path(str(Path(__file__).parents[2] / "bin" / "query.py"))["main"]
 SHAPES = {"a": (10, 30, 31), "b": (12, 14, 13), "c": (10, 11, 12), "t": (9, 9, 9)}
@@ -84,6 +86,33 @@ def test_views_show_the_image_on_the_image_grid(folder: Path) -> None:
         image = dataset.image(group.attrs["case"])[0]
         crop = tuple(slice(a, a + n) for a, n in zip(group.attrs["crop_start_zyx"], group["image"].shape, strict=True))
         assert np.corrcoef(image[crop].ravel(), group["image"][()].ravel())[0, 1] > 0.95
+
+
+def test_large_surroundings_are_stored_coarser_and_read_in_place(tmp_path: Path) -> None:
+    """301 voxels along x are shown as 100 of three each: means of the image, labels of the middle ones."""
+    shape = (8, 20, 301)
+    dataset = tiny.prepared(tmp_path / "prepared", {"a": shape, "t": (9, 9, 9)}, test=["t"])
+    tiny.uncertainty(tmp_path / "u.h5", dataset, {"a": tiny.maps_of(np.random.default_rng(2), 2, 3, shape)})
+    assert run(tmp_path, "bald", size=1, patch="4,5,150").exit_code == 0
+    mask = np.random.default_rng(3).choice(np.array(tiny.CLASSES.values, dtype=np.uint8), shape)
+    labels = Labels("tiny", "tiny-main-x-s1-c01", 1, tiny.CLASSES, {"a": mask}, spacings_mm={"a": (2, 1, 1)})
+    write_labels(tmp_path / "labels.h5", labels)
+    views, mask_file = tmp_path / "views.h5", tmp_path / "labels.h5"
+    (crop,) = read_crops(Query("key", 1, ("tiny-main-x-s1",), views, mask_file, "bald", "", ("0001",)), 1)
+    low = crop.crop_start_zyx[2]
+    assert low == 0 and crop.stride_zyx == (1, 1, 3)
+    depth, height, width = crop.image.shape
+    assert width == 100 and crop.size_in_image_zyx == [depth, height, 300]
+    in_image = tuple(slice(a, a + n) for a, n in zip(crop.crop_start_zyx, crop.size_in_image_zyx, strict=True))
+    means = dataset.image("a")[0][in_image].reshape(depth, height, 100, 3).mean(-1)
+    assert np.corrcoef(means.ravel(), crop.image.ravel())[0, 1] > 0.95
+    with h5py.File(tmp_path / "u.h5") as maps:
+        case = maps["cases"]["a"]
+        information = np.maximum(case["predictive_entropy"][()] - case["expected_entropy"][()], 0)[in_image]
+    assert crop.uncertainty is not None and crop.label is not None
+    assert np.allclose(crop.uncertainty, information.reshape(depth, height, 100, 3).mean(-1), atol=1e-3)
+    index = np.searchsorted(tiny.CLASSES.values, mask[in_image][..., 1::3])
+    assert (crop.label == index + 1).all()
 
 
 def test_minus_infinity_goes_through_the_table(folder: Path, tmp_path: Path) -> None:

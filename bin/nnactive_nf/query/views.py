@@ -1,4 +1,7 @@
-"""`views.h5`: the queried patches with their surroundings, for the report's pictures."""
+"""`views.h5`: the queried patches with their surroundings, for the report's pictures.
+
+Large surroundings are stored coarser, for a screen shows no more: a voxel of theirs is `stride_zyx` of the image.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from skimage.transform import downscale_local_mean
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.files import create_hdf5
@@ -17,6 +21,7 @@ from nnactive_nf.query.pool import Candidate
 
 VERSION = 1
 LEAST_MARGIN = 12  # voxels around a patch, at least
+MOST = 128  # voxels of a picture along an axis
 
 
 def surroundings(box: Box, shape_zyx: Sequence[int]) -> Box:
@@ -29,10 +34,25 @@ def surroundings(box: Box, shape_zyx: Sequence[int]) -> Box:
     return Box(low, as_shape(b - a for a, b in zip(low, high, strict=True)))
 
 
-def windowed(image_zyx: npt.NDArray[np.floating], crop: Box) -> npt.NDArray[np.uint8]:
+def stride_of(crop: Box) -> Shape:
+    """Voxels of the image in one of the picture, per axis: the fewest that keep it within `MOST`."""
+    return as_shape(-(-length // MOST) for length in crop.size_zyx)
+
+
+def whole_strides(crop: Box, stride_zyx: Shape) -> Box:
+    """The crop without the few last voxels that fill no voxel of the picture."""
+    return Box(crop.start_zyx, as_shape(n // k * k for n, k in zip(crop.size_zyx, stride_zyx, strict=True)))
+
+
+def coarser(values_zyx: npt.NDArray[np.floating], stride_zyx: Shape) -> npt.NDArray[np.floating]:
+    """Means over blocks of `stride_zyx` voxels."""
+    return values_zyx if set(stride_zyx) == {1} else downscale_local_mean(values_zyx, stride_zyx)
+
+
+def windowed(image_zyx: npt.NDArray[np.floating], crop: Box, stride_zyx: Shape) -> npt.NDArray[np.uint8]:
     """Crop of an image in 256 grey levels between the image's 0.5 and 99.5 percentiles."""
     low, high = np.percentile(image_zyx, [0.5, 99.5])
-    scaled = (image_zyx[crop.slices] - low) / max(float(high - low), 1e-12)
+    scaled = (coarser(image_zyx[crop.slices], stride_zyx) - low) / max(float(high - low), 1e-12)
     return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
@@ -62,6 +82,8 @@ def write_views(
             if pick.case not in images:
                 images = {pick.case: dataset.image(pick.case, [0])[0]}
             crop = surroundings(pick.box, dataset.shapes[pick.case])
+            stride = stride_of(crop)
+            crop = whole_strides(crop, stride)
             group = patches.create_group(f"{rank:04d}")
             group.attrs["case"] = pick.case
             group.attrs["start_zyx"] = pick.box.start_zyx
@@ -69,10 +91,12 @@ def write_views(
             group.attrs["score"] = pick.score
             group.attrs["component"] = pick.component
             group.attrs["crop_start_zyx"] = crop.start_zyx
+            group.attrs["stride_zyx"] = stride
             group.attrs["spacing_mm_zyx"] = dataset.spacings_mm[pick.case]
-            _write(group, "image", windowed(images[pick.case], crop))
+            _write(group, "image", windowed(images[pick.case], crop, stride))
             if shown and maps is not None:
-                _write(group, "uncertainty", shown_map(maps, pick.case, shown, crop).astype(np.float16))
+                shown_zyx = coarser(shown_map(maps, pick.case, shown, crop), stride)
+                _write(group, "uncertainty", shown_zyx.astype(np.float16))
 
 
 def shown_map(maps: UncertaintyMaps, case: str, name: str, crop: Box) -> npt.NDArray[np.floating]:

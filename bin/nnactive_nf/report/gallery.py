@@ -51,7 +51,10 @@ LEVELS = [
 
 @dataclass(frozen=True)
 class Crop:
-    """One queried patch with its surroundings. Arrays are `[z, y, x]`; `label` is 0 unlabelled, 1 + class index."""
+    """One queried patch with its surroundings.
+
+    Arrays are `[z, y, x]`, a voxel of theirs being `stride_zyx` of the image; `label` is 0 unlabelled, 1 + class index.
+    """
 
     rank: int
     case: str
@@ -60,10 +63,16 @@ class Crop:
     start_zyx: tuple[int, ...]  # of the patch in the image
     size_zyx: tuple[int, ...]
     crop_start_zyx: tuple[int, ...]
+    stride_zyx: tuple[int, ...]
     spacing_mm_zyx: tuple[float, ...]
     image: npt.NDArray[np.uint8]
     uncertainty: npt.NDArray[np.float32] | None
     label: npt.NDArray[np.uint8] | None
+
+    @property
+    def size_in_image_zyx(self) -> list[int]:
+        """Voxels of the image that the crop covers."""
+        return [n * stride for n, stride in zip(self.image.shape, self.stride_zyx, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def _crop(group: h5py.Group, rank: int, labels: Path | None) -> Crop:
 
     image = group["image"][()]
     uncertainty = group["uncertainty"][()].astype(np.float32) if "uncertainty" in group else None
-    case = str(group.attrs["case"])
+    case, start, stride = str(group.attrs["case"]), ints("crop_start_zyx"), ints("stride_zyx")
     return Crop(
         rank=rank,
         case=case,
@@ -152,19 +161,23 @@ def _crop(group: h5py.Group, rank: int, labels: Path | None) -> Crop:
         component=str(group.attrs["component"]),
         start_zyx=ints("start_zyx"),
         size_zyx=ints("size_zyx"),
-        crop_start_zyx=ints("crop_start_zyx"),
+        crop_start_zyx=start,
+        stride_zyx=stride,
         spacing_mm_zyx=tuple(float(value) for value in group.attrs["spacing_mm_zyx"]),
         image=image,
         uncertainty=uncertainty,
-        label=None if labels is None else _label(labels, case, ints("crop_start_zyx"), image.shape),
+        label=None if labels is None else _label(labels, case, start, stride, image.shape),
     )
 
 
-def _label(path: Path, case: str, start: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.uint8] | None:
+def _label(
+    path: Path, case: str, start: Sequence[int], stride: Sequence[int], shape: Sequence[int]
+) -> npt.NDArray[np.uint8] | None:
+    """Labels at the middle of each voxel of the picture."""
     with open_hdf5(path, "labels", LABELS_VERSION) as file:
         if case not in file["cases"]:
             return None
-        box = tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))
+        box = tuple(slice(a + k // 2, a + k * n, k) for a, k, n in zip(start, stride, shape, strict=True))
         mask = file["cases"][case]["mask"][box]
         index = np.zeros(mask.shape, dtype=np.uint8)
         for place, value in enumerate(file.attrs["class_values"], start=1):
@@ -235,7 +248,7 @@ def _sprite(crop: Crop, level: Level, highest: float) -> dict[str, Any]:
     if crop.label is not None:
         label = _png(_stack(crop.label[chosen], size, Image.Resampling.NEAREST))
     offset = [start - low for start, low in zip(crop.start_zyx, crop.crop_start_zyx, strict=True)]
-    shape = crop.image.shape
+    shape = crop.size_in_image_zyx
     return {
         "rank": crop.rank,
         "case": crop.case,
@@ -244,11 +257,11 @@ def _sprite(crop: Crop, level: Level, highest: float) -> dict[str, Any]:
         "start": list(crop.start_zyx),
         "size": list(crop.size_zyx),
         "extent": [n * mm for n, mm in zip(shape, crop.spacing_mm_zyx, strict=True)],
-        "box": [[a / n, (a + s) / n] for a, s, n in zip(offset, crop.size_zyx, shape, strict=True)],
+        "box": [[a / n, min(1, (a + s) / n)] for a, s, n in zip(offset, crop.size_zyx, shape, strict=True)],
         "shape": [len(chosen), size[1], size[0]],
-        "slices": [crop.crop_start_zyx[0] + z for z in chosen],
+        "slices": [crop.crop_start_zyx[0] + z * crop.stride_zyx[0] for z in chosen],
         "low": list(crop.crop_start_zyx),
-        "crop": list(shape),
+        "crop": shape,
         "image": _webp(image, level.quality),
         "uncertainty": uncertainty,
         "label": label,
@@ -324,7 +337,7 @@ def _row(crop: Crop, highest: float, side: int) -> Image.Image:
 def _plane(crop: Crop, axis: int, highest: float | None, side: int) -> Image.Image:
     """The plane through the patch's centre, in its true proportions, with the patch's outline."""
     offset = [start - low for start, low in zip(crop.start_zyx, crop.crop_start_zyx, strict=True)]
-    centre = offset[axis] + crop.size_zyx[axis] // 2
+    centre = (offset[axis] + crop.size_zyx[axis] // 2) // crop.stride_zyx[axis]
     grey: npt.NDArray[np.uint8] = crop.image.take(centre, axis)  # type: ignore[assignment]
     colours: npt.NDArray[Any] = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
     if highest is not None and crop.uncertainty is not None:
@@ -332,15 +345,16 @@ def _plane(crop: Crop, axis: int, highest: float | None, side: int) -> Image.Ima
         hot = np.asarray(matplotlib.colormaps["inferno"](share))[..., :3] * 255
         colours = 0.35 * colours + 0.65 * hot
     rows, columns = (other for other in range(3) if other != axis)
-    extent = [crop.image.shape[k] * crop.spacing_mm_zyx[k] for k in (rows, columns)]
+    shape = crop.size_in_image_zyx
+    extent = [shape[k] * crop.spacing_mm_zyx[k] for k in (rows, columns)]
     scale = side / max(extent)
     height, width = (max(1, round(mm * scale)) for mm in extent)
     picture = Image.fromarray(np.rint(colours).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    top, bottom = (height * edge / crop.image.shape[rows] for edge in _edges(offset, crop.size_zyx, rows))
+    top, bottom = (height * edge / shape[rows] for edge in _edges(offset, crop.size_zyx, rows))
     if rows == 0:  # z points up
         picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         top, bottom = height - bottom, height - top
-    left, right = (width * edge / crop.image.shape[columns] for edge in _edges(offset, crop.size_zyx, columns))
+    left, right = (width * edge / shape[columns] for edge in _edges(offset, crop.size_zyx, columns))
     ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline="#00e5ff", width=2)
     return picture
 
