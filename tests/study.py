@@ -285,7 +285,6 @@ def write_views(
                     "score": row["score"],
                     "component": row["component"],
                     "crop_start_zyx": low,
-                    "stride_zyx": (1, 1, 1),
                     "spacing_mm_zyx": (1.5, 1.0, 1.0),
                 }
             )

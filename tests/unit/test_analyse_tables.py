@@ -357,6 +357,30 @@ def test_labels_of_fewer_patches_than_asked(tmp_path: Path):
     assert "phantom-low-bald-s1, cycle 1: 5 patches were asked for, 4 labelled." in texts(tables)
 
 
+def test_run_times_tell_the_training_on_full_labels(tmp_path: Path):
+    """One training for both regimes, in a row of its own."""
+    make_study(tmp_path, known_winner(seeds=(1,), cycles=1))
+    path = tmp_path / "design.json"
+    content = json.loads(path.read_text())
+    (group,) = content["groups"]
+    content["groups"] = [group | {"reference": "full"}, group | {"regime": "high", "reference": "full"}]
+    path.write_text(json.dumps(content))
+    record = json.loads(next((tmp_path / "training").rglob("*.json")).read_text())
+    for fold in range(2):
+        where = tmp_path / "training" / "full" / str(fold) / "training.json"
+        where.parent.mkdir(parents=True)
+        where.write_text(json.dumps(record | {"node": f"{group['dataset']}-full-s1-c00", "fold": fold, "seconds": 120}))
+    design = Design.read(path)
+    study = read_study(design, tmp_path / "metrics", tmp_path / "labels", training=tmp_path / "training")
+    analyse(study, tmp_path / "tables", draws=10)
+    found = runtime_table(Tables.read(design, tmp_path / "tables"))
+    assert found is not None
+    texts = [[cell["text"] for cell in row] for row in found["rows"]]
+    assert [row[:4] for row in texts if row[1] == "full labels"] == [
+        [f"{group['dataset']}, full", "full labels", "2", "2.0"]
+    ]
+
+
 def test_what_trainings_used_is_shown_where_it_was_measured(tmp_path: Path):
     """Fold 0 on a GPU, fold 1 a record of the first version, which knew no more than the GPU's memory."""
     make_study(tmp_path, known_winner(seeds=(1,), cycles=1))

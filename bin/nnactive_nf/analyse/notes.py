@@ -80,6 +80,8 @@ def _note_efficiency(study: Study, efficiency: pd.DataFrame, setting: Setting, w
         study.note("efficiency", text, setting)
         return
     part = efficiency[(efficiency["dataset"] == setting[0]) & (efficiency["regime"] == setting[1])]
-    for row in part[(part["class"] == MEAN) & part["beta"].isna()].itertuples():
-        label = study.design.strategy(row.strategy).label
-        study.note("efficiency", f"{where}: no foreground efficiency of {label}: {row.reason}.", setting)
+    part = part[part["class"] == MEAN]
+    for reason, rows in part[part["beta"].isna()].groupby("reason", sort=False):
+        labels = ", ".join(study.design.strategy(name).label for name in rows["strategy"])
+        of = "" if len(rows) == len(part) else f" of {labels}"
+        study.note("efficiency", f"{where}: no foreground efficiency{of}: {reason}.", setting)

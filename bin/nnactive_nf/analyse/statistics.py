@@ -70,6 +70,10 @@ def holm(p_values: Sequence[float]) -> Floats:
     return corrected
 
 
+# A fit whose standard error is this many times its beta says nothing about beta.
+UNDETERMINED = 10
+
+
 @dataclass(frozen=True)
 class Efficiency:
     """Foreground efficiency: beta with its standard error, or the reason why there is none."""
@@ -99,7 +103,8 @@ def fit_efficiency(x: Floats, y: Floats, x0: Floats, y0: Floats, c: float) -> Ef
     if points < 2 or not step.any():
         return Efficiency(None, None, points, "there are fewer than two points after the start")
     if c <= y0.mean():
-        return Efficiency(None, None, points, "the start is already as good as the training on full labels")
+        reason = "the start is already as good as the training on full labels, so something else than labels limits it"
+        return Efficiency(None, None, points, reason)
 
     def curve(step: Floats, beta: float) -> Floats:
         return np.asarray(c - (c - y0) * np.exp(-beta * step))
@@ -110,10 +115,10 @@ def fit_efficiency(x: Floats, y: Floats, x0: Floats, y0: Floats, c: float) -> Ef
             best, covariance = optimize.curve_fit(curve, step, y, p0=_first_guess(step, y, y0, c), maxfev=10_000)
         except RuntimeError:
             return Efficiency(None, None, points, "the fit does not converge")
-    beta, variance = float(best[0]), float(covariance[0, 0])
-    if not np.isfinite(beta) or not np.isfinite(variance):
+    beta, error = float(best[0]), float(np.sqrt(covariance[0, 0]))
+    if not np.isfinite(beta) or not error <= UNDETERMINED * abs(beta):
         return Efficiency(None, None, points, "the points do not determine the fit")
-    return Efficiency(beta, float(np.sqrt(variance)), points)
+    return Efficiency(beta, error, points)
 
 
 def _first_guess(step: Floats, y: Floats, y0: Floats, c: float) -> float:

@@ -460,6 +460,23 @@ def noise_table(tables: Tables) -> dict[str, Any]:
     return make_table("noise", caption, columns, rows)
 
 
+def _trained_together(tables: Tables) -> list[tuple[list[Cell], Cell, set[str]]]:
+    """Nodes whose run times stand in one row: where, what, and their names."""
+    found = []
+    for setting in tables.design.settings:
+        where, members = _where(tables, setting), tables.design.of_setting(setting)
+        found.append((where, cell("the start, shared by all", -1), {t.nodes[0] for t in members if t.nodes}))
+        for place, strategy in enumerate(tables.design.strategies):
+            nodes = {node for t in members if t.strategy == strategy.name for node in t.nodes[1:]}
+            found.append((where, cell(strategy.label, place), nodes))
+    # One training on full labels serves all regimes that train alike.
+    for dataset, regime in dict.fromkeys((group.dataset, group.reference) for group in tables.design.groups):
+        nodes = {node for node in tables["runtimes"]["node"] if regime and node.startswith(f"{dataset}-{regime}-s")}
+        where = [cell(f"{dataset}, {regime}", len(found), "setting") for _ in _where_names(tables)]
+        found.append((where, cell("full labels", len(found)), nodes))
+    return found
+
+
 def runtime_table(tables: Tables) -> dict[str, Any] | None:
     """Trainings and their time per setting and strategy; None where no records were given."""
     runtimes = tables["runtimes"]
@@ -474,30 +491,23 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
     }
     used = {name: show for name, show in used.items() if show(runtimes)["text"] != UNKNOWN}
     rows = []
-    for setting in tables.design.settings:
-        members = tables.design.of_setting(setting)
-        starts = {t.nodes[0] for t in members if t.nodes}
-        groups = [("the start, shared by all", starts, -1)]
-        for place, strategy in enumerate(tables.design.strategies):
-            nodes = {node for t in members if t.strategy == strategy.name for node in t.nodes[1:]}
-            groups.append((strategy.label, nodes, place))
-        for label, nodes, place in groups:
-            own = runtimes[runtimes["node"].isin(nodes)]
-            if len(own):
-                devices = ", ".join(sorted(set(own["device"])))
-                seconds = own["seconds"]
-                rows.append(
-                    [
-                        *_where(tables, setting),
-                        cell(label, place),
-                        count(len(own)),
-                        number(seconds.mean() / 60, 1),
-                        number(seconds.sum() / 3600, 2),
-                        count(own["resumed"].sum()),
-                        cell(devices),
-                        *(show(own) for show in used.values()),
-                    ]
-                )
+    for where, what, nodes in _trained_together(tables):
+        own = runtimes[runtimes["node"].isin(nodes)]
+        if len(own):
+            devices = ", ".join(sorted(set(own["device"])))
+            seconds = own["seconds"]
+            rows.append(
+                [
+                    *where,
+                    what,
+                    count(len(own)),
+                    number(seconds.mean() / 60, 1),
+                    number(seconds.sum() / 3600, 2),
+                    count(own["resumed"].sum()),
+                    cell(devices),
+                    *(show(own) for show in used.values()),
+                ]
+            )
     columns = [
         *_where_names(tables, "Strategy"),
         "Trainings",

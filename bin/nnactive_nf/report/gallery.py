@@ -153,7 +153,9 @@ def _crop(group: h5py.Group, rank: int, labels: Path | None) -> Crop:
 
     image = group["image"][()]
     uncertainty = group["uncertainty"][()].astype(np.float32) if "uncertainty" in group else None
-    case, start, stride = str(group.attrs["case"]), ints("crop_start_zyx"), ints("stride_zyx")
+    case, start = str(group.attrs["case"]), ints("crop_start_zyx")
+    # Files written before large crops were stored coarser do not say it.
+    stride = ints("stride_zyx") if "stride_zyx" in group.attrs else (1, 1, 1)
     return Crop(
         rank=rank,
         case=case,

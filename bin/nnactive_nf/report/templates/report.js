@@ -440,7 +440,8 @@
       const more = q.asked > q.patches.length ? ` (${q.patches.length} of ${q.asked} queried patches are kept here)` : "";
       const score = p.score === null ? "" : `, score ${Number(p.score.toPrecision(4))}`;
       const part = p.component === "all" ? "" : `, chosen for ${p.component}`;
-      $("g-facts").textContent = `${p.case}: patch ${p.size.join(" × ")} voxels at z, y, x = ${p.start.join(", ")}, rank ${p.rank}${score}${part}${more}.`;
+      const where = groups.size > 1 ? `${trajectory().dataset}, ${trajectory().regime}, ` : "";
+      $("g-facts").textContent = `${where}${p.case}: patch ${p.size.join(" × ")} voxels at z, y, x = ${p.start.join(", ")}, rank ${p.rank}${score}${part}${more}.`;
       for (const kind of ["uncertainty", "label"]) {
         document.querySelectorAll(`[data-panel="${kind}"]`).forEach((panel) => { panel.hidden = !p[kind]; });
       }
