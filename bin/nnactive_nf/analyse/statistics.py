@@ -103,7 +103,7 @@ def fit_efficiency(x: Floats, y: Floats, x0: Floats, y0: Floats, c: float) -> Ef
     if points < 2 or not step.any():
         return Efficiency(None, None, points, "there are fewer than two points after the start")
     if c <= y0.mean():
-        reason = "the start is already as good as the training on full labels, so something else than labels limits it"
+        reason = "the start is already as good as the training on full labels, so labels are not what limits"
         return Efficiency(None, None, points, reason)
 
     def curve(step: Floats, beta: float) -> Floats:
