@@ -3,7 +3,7 @@
  * was measured on Hippocampus and the phantom (docs/planning.md).
  */
 include { is_awaited ; raw_folder } from './decathlon.nf'
-include { folder_images } from './images.nf'
+include { folder_images ; median_per_axis ; planned_spacing ; resampled_shape ; volume } from './images.nf'
 include { is_phantom ; labelled_patches ; maps_of ; strategy_of } from './plan.nf'
 
 // Bytes of a voxel in PREPARE's images per channel: as they were, or resampled, whose values are no whole numbers.
@@ -67,37 +67,6 @@ def planned_grid(heads, cases, configuration) {
         voxels: cases * Math.min(voxels as double, most as double),
         resampled: heads.any { head -> head.spacing_mm != spacing } || most < voxels,
     ]
-}
-
-def planned_spacing(heads) {
-    def median = median_per_axis(heads*.spacing_mm)
-    def worst = median.indexOf(median.max())
-    def others = [0, 1, 2] - worst
-    def shape = median_per_axis(heads.collect { head -> resampled_shape(head, median) })
-    def thick = median[worst] > 3 * others.collect { axis -> median[axis] }.max()
-    if( !thick || shape[worst] * 3 >= others.collect { axis -> shape[axis] }.min() )
-        return median
-    def finer = quantile(heads.collect { head -> head.spacing_mm[worst] }, 0.1)
-    median.withIndex().collect { value, axis -> axis == worst ? Math.max(finer, others.collect { other -> median[other] }.max()) : value }
-}
-
-def resampled_shape(head, spacing) {
-    (0..2).collect { axis -> Math.max(1, Math.round(head.shape[axis] * head.spacing_mm[axis] / spacing[axis] as double)) }
-}
-
-def median_per_axis(triples) {
-    (0..2).collect { axis -> quantile(triples.collect { triple -> triple[axis] }, 0.5) }
-}
-
-def quantile(values, share) {
-    def sorted = values.sort(false)
-    def place = share * (values.size() - 1)
-    def below = Math.floor(place as double) as int
-    sorted[below] + (place - below) * (sorted[Math.min(below + 1, values.size() - 1)] - sorted[below]) as double
-}
-
-def volume(shape) {
-    shape.inject(1d) { product, length -> product * length }
 }
 
 // [parameters, feature_width, feature_cell]: the network that nnU-Net will plan, by its rules for the depth; and features

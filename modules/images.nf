@@ -1,6 +1,6 @@
 /*
- * What is known of a data set's images before any task runs: how many cases dataset.json lists, and the images' sizes,
- * by the heads of their label files (NIfTI).
+ * What is known of a data set's images before PREPARE has seen them: how many cases dataset.json lists, and the images'
+ * sizes, by the heads of NIfTI files.
  *
  * It includes nothing: the strict parser of Nextflow 25.04 takes a module that includes others only once.
  */
@@ -43,10 +43,41 @@ def folder_images(folder, most) {
         return [unknown: heads ? "${drawn[heads.indexOf(null)]} has no head of a NIfTI file" : "no labels in ${folder}"]
     [
         cases: labels.size(),
-        channels: (head.channel_names ?: head.modality ?: [0]).size(),
-        classes: (head.labels ?: [0, 1]).size(),
+        channels: channel_count(head),
+        classes: entries(head.labels, 2),
         heads: heads,
     ]
+}
+
+def channel_count(head) {
+    entries(head.channel_names ?: head.modality, 1)
+}
+
+// How many entries a map or list has; `least` for what is neither, which is PREPARE's to tell.
+def entries(found, least) {
+    found instanceof Map || found instanceof List ? Math.max(found.size(), least) : least
+}
+
+// [channels, cases]: for each image of a raw folder the voxels of one channel of its file, and those that it is resampled
+// to, or 0. Of what is no NIfTI file, or on no file system, no more is known than its size: about a byte per voxel, as it
+// is compressed.
+def raw_voxels(raw) {
+    def folder = raw.toRealPath().resolve('imagesTr')
+    def images = folder.exists() ? folder.listFiles().findAll { path -> !path.name.startsWith('.') } : []
+    def here = folder.fileSystem == java.nio.file.FileSystems.getDefault()
+    def heads = images.collect { path -> here ? nifti_head(path) : null }
+    def known = heads.findAll { head -> head != null }
+    def spacing = known ? planned_spacing(known) : null
+    [
+        channels: channel_count(dataset_head(raw.toRealPath().toUriString()) ?: [:]),
+        cases: [images, heads].transpose().collect { path, head ->
+            head == null ? [path.size(), 0] : [volume(head.shape), is_resampled(head, spacing) ? volume(resampled_shape(head, spacing)) : 0]
+        },
+    ]
+}
+
+def is_resampled(head, spacing) {
+    (0..2).any { axis -> Math.abs(head.spacing_mm[axis] / spacing[axis] - 1) > 0.01 }
 }
 
 def evenly(items, most) {
@@ -74,4 +105,36 @@ def nifti_fields(head) {
     def shape = [3, 2, 1].collect { axis -> Math.max(1, head.getShort(40 + 2 * axis) as int) }
     def spacing = [3, 2, 1].collect { axis -> Math.abs(head.getFloat(76 + 4 * axis) as double) ?: 1d }
     head.getInt(0) == 348 ? [shape: shape, spacing_mm: spacing] : null
+}
+
+// The spacing that nnU-Net resamples images to: their median, and a finer one along an axis of thick slices.
+def planned_spacing(heads) {
+    def median = median_per_axis(heads*.spacing_mm)
+    def worst = median.indexOf(median.max())
+    def others = [0, 1, 2] - worst
+    def shape = median_per_axis(heads.collect { head -> resampled_shape(head, median) })
+    def thick = median[worst] > 3 * others.collect { axis -> median[axis] }.max()
+    if( !thick || shape[worst] * 3 >= others.collect { axis -> shape[axis] }.min() )
+        return median
+    def finer = quantile(heads.collect { head -> head.spacing_mm[worst] }, 0.1)
+    median.withIndex().collect { value, axis -> axis == worst ? Math.max(finer, others.collect { other -> median[other] }.max()) : value }
+}
+
+def resampled_shape(head, spacing) {
+    (0..2).collect { axis -> Math.max(1, Math.round(head.shape[axis] * head.spacing_mm[axis] / spacing[axis] as double)) }
+}
+
+def median_per_axis(triples) {
+    (0..2).collect { axis -> quantile(triples.collect { triple -> triple[axis] }, 0.5) }
+}
+
+def quantile(values, share) {
+    def sorted = values.sort(false)
+    def place = share * (values.size() - 1)
+    def below = Math.floor(place as double) as int
+    sorted[below] + (place - below) * (sorted[Math.min(below + 1, values.size() - 1)] - sorted[below]) as double
+}
+
+def volume(shape) {
+    shape.inject(1d) { product, length -> product * length }
 }

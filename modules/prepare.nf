@@ -2,6 +2,7 @@
  * PREPARE: checks a data set, splits it into pool and test set, resamples, plans and preprocesses it. Once per data set.
  */
 include { file_option ; options ; thread_limits } from './functions.nf'
+include { raw_voxels } from './images.nf'
 include { labels_of } from './labels.nf'
 include { prepare_memory } from './resources.nf'
 
@@ -9,7 +10,7 @@ process PREPARE {
     tag "${dataset}"
     label 'cpu'
     resourceLabels { labels_of(task, [dataset: dataset]) }
-    memory { prepare_memory(task, raw, settings.workers) }
+    memory { prepare_memory(task, raw_voxels(raw), settings.workers) }
 
     input:
     // name; [name, configuration, ..., workers]; raw folder; table of patients or []; folder of free masks or [];

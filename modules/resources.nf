@@ -8,9 +8,10 @@
  */
 
 // PREPARE holds one case per worker: each channel as read, cropped and normalised (22 V); where it is resampled, once more
-// in float64 and its result (30 V of the planned grid). A process begins with less than a GB.
+// in float64 and its result (30 V of the planned grid). A process begins with less than a GB. `raw` is of images.nf.
 def prepare_memory(task, raw, workers) {
-    memory_of(task, 8, gb(1) * (1 + workers) + workers * largest_raw_case(raw))
+    def largest = raw.cases.collect { voxels, resampled -> 22 * voxels + 30 * resampled }.max() ?: 0
+    memory_of(task, 8, gb(1) * (1 + workers) + workers * raw.channels * (largest as long))
 }
 
 // TRAIN holds the masks of all labelled cases, and lists the places of the labelled voxels of one image after the other (80
@@ -95,65 +96,4 @@ def table_rows(path) {
 // Voxels of a case on the image grid, or on the file's own ('original_').
 def voxels(row, grid) {
     ['z', 'y', 'x'].inject(1L) { product, axis -> product * (row[grid + axis] as int) }
-}
-
-// Bytes that PREPARE takes for the largest case of a raw folder.
-def largest_raw_case(raw) {
-    def folder = raw.toRealPath()
-    def images = folder.resolve('imagesTr').exists() ? folder.resolve('imagesTr').listFiles().findAll { path -> !path.name.startsWith('.') } : []
-    def heads = images.collect { path -> image_head(path) }
-    def spacings = heads.findAll { head -> head.spacing }.collect { head -> head.spacing }
-    def target = spacings ? target_spacing(spacings) : null
-    def cases = heads.collect { head ->
-        def volume = head.spacing ? [0, 1, 2].inject(1.0d) { product, i -> product * head.spacing[i] / target[i] } : 1.0d
-        def resampled = head.spacing && [0, 1, 2].any { i -> Math.abs(head.spacing[i] / target[i] - 1) > 0.01 }
-        channel_count(folder) * (22 * head.voxels + (resampled ? 30 * head.voxels * volume : 0))
-    }
-    (cases.max() ?: 0) as long
-}
-
-// Spacing that nnU-Net plans: the median of each axis, and the 10th percentile of one that is over three times as coarse as
-// the others.
-def target_spacing(spacings) {
-    def axes = (0..2).collect { i -> spacings.collect { spacing -> spacing[i] }.sort() }
-    def median = axes.collect { values -> values[values.size().intdiv(2)] }
-    (0..2).collect { i ->
-        def others = median.indices.findAll { k -> k != i }.collect { k -> median[k] }.max()
-        median[i] > 3 * others ? [axes[i][axes[i].size().intdiv(10)], others].max() : median[i]
-    }
-}
-
-def channel_count(folder) {
-    def text = folder.resolve('dataset.json').text
-    def head = text ? new groovy.json.JsonSlurper().parseText(text) : [:]
-    [(head.channel_names ?: head.modality ?: [:]).size(), 1].max()
-}
-
-// Voxels of one channel of an image and its spacing (x, y, z), from the first bytes of a NIfTI file. Of other files, and of
-// those that are not on a file system, no more is known than their size: about a byte per voxel, as they are compressed.
-def image_head(path) {
-    def unknown = [voxels: path.size(), spacing: null]
-    if( !(path.name ==~ /.*\.nii(\.gz)?/) || path.fileSystem != java.nio.file.FileSystems.getDefault() )
-        return unknown
-    def bytes = first_bytes(path, 348)
-    def orders = [java.nio.ByteOrder.LITTLE_ENDIAN, java.nio.ByteOrder.BIG_ENDIAN]
-    def order = bytes?.size() == 348 ? orders.find { o -> java.nio.ByteBuffer.wrap(bytes).order(o).getInt(0) == 348 } : null
-    if( !order )
-        return unknown
-    def head = java.nio.ByteBuffer.wrap(bytes).order(order)
-    def spacing = (1..3).collect { i -> Math.abs(head.getFloat(76 + 4 * i)) as double }
-    def voxels = (1..3).inject(1L) { product, i -> product * head.getShort(40 + 2 * i) }
-    spacing.every { mm -> mm > 0 } ? [voxels: voxels, spacing: spacing] : unknown
-}
-
-// The first bytes of a file that may be compressed; null where it cannot be read, which is PREPARE's to tell.
-def first_bytes(path, count) {
-    try {
-        return path.withInputStream { stream ->
-            (path.name.endsWith('.gz') ? new java.util.zip.GZIPInputStream(stream) : stream).readNBytes(count)
-        }
-    }
-    catch( java.io.IOException _error ) {
-        return null
-    }
 }

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.pipeline
 
 GIB = 2**30
 CALLS = {
-    "prepare": "prepare_memory(TASK, file(RAW), 1)",
-    "prepare_4": "prepare_memory(TASK, file(RAW), 4)",
+    "prepare": "prepare_memory(TASK, raw_voxels(file(RAW)), 1)",
+    "prepare_4": "prepare_memory(TASK, raw_voxels(file(RAW)), 4)",
     "train": "train_memory(TASK, file(PREPARED))",
     "predict": "predict_memory(TASK, file(PREPARED), 'predictive_entropy', 5)",
     "predict_folds": "predict_memory(TASK, file(PREPARED), 'fold_probability', 5)",
@@ -68,6 +68,7 @@ def asked(folder: Path, prepared: Path, raw: Path, attempt: int = 1, executor: s
     words = {"TASK": "task", "RAW": f"'{raw}'", "PREPARED": f"'{prepared}'"}
     calls = [re.sub("[A-Z]{2,}", lambda word: words[word[0]], f"{name}: {call}") for name, call in CALLS.items()]
     (mini / "main.nf").write_text(
+        f"include {{ raw_voxels }} from '{ROOT}/modules/images.nf'\n"
         f"include {{ {names} }} from '{ROOT}/modules/resources.nf'\nworkflow {{\n"
         f"    def task = [attempt: {attempt}, executor: '{executor}']\n"
         f"    def found = [{', '.join(calls)}].collectEntries {{ name, memory -> [name, memory.toBytes()] }}\n"

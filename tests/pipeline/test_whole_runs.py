@@ -173,6 +173,12 @@ def test_a_broken_case_ends_the_run_before_any_training(phantom: Path, tmp_path:
     assert "label is missing" in done.output
     assert "Traceback" not in done.output
     assert set(done.tasks()) == {"PREPARE"}
+    # The workflow itself looks into this file too, before any task.
+    (folder / "dataset.json").write_text('{"labels": ')
+    done = run_nextflow(tmp_path, "-profile", "test", input=folder, groups=folder / "groups.csv", start_size=8)
+    assert done.returncode != 0
+    assert "dataset.json: not a JSON file" in done.output
+    assert "Traceback" not in done.output and "\tat " not in done.output
 
 
 @pytest.mark.hippocampus

@@ -281,6 +281,35 @@ def test_listing_tells_foreign_folders(tmp_path: Path) -> None:
         list_raw(tmp_path)
 
 
+NNUNET = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
+DECATHLON = {
+    "labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": [{"image": "i.nii", "label": "l.nii"}],
+}  # fmt: skip
+LISTED = NNUNET | {"dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}
+ODD = [None, True, 3, -1.5, "MRI", "", [], [None], ["MRI"], [[1]], {}, {"a": None}, {"0": []}, {"x": {"y": 1}}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize(
+    ("head", "key"), [(head, key) for head in (NNUNET, DECATHLON, LISTED) for key in head],
+    ids=[f"{name} {key}" for name, head in zip(("nnunet", "msd", "listed"), (NNUNET, DECATHLON, LISTED), strict=True)
+         for key in head],
+)  # fmt: skip
+def test_odd_values_in_dataset_json_are_a_user_mistake(tmp_path: Path, head: dict, key: str, odd: object) -> None:
+    for path in (
+        "i.nii", "l.nii", "i.nii.gz", "l.nii.gz", "imagesTr/c_0000.nii", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz",
+    ):  # fmt: skip
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "dataset.json").write_text(json.dumps(head))
+    assert list_raw(tmp_path).cases
+    (tmp_path / "dataset.json").write_text(json.dumps(head | {key: odd}))
+    try:
+        assert list_raw(tmp_path).cases
+    except UserError as error:
+        assert "dataset.json" in str(error) or "is missing" in str(error) or "no training cases" in str(error)
+
+
 def test_hidden_files_are_no_cases(tmp_path: Path) -> None:
     """macOS puts a `._name` beside each file that it copies or packs."""
     for name in ("raw/imagesTr/case_1_0000", "raw/labelsTr/case_1", "free/case_1"):

@@ -67,6 +67,8 @@ def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
     head = read_json(folder / "dataset.json")
     if not isinstance(head, dict) or "labels" not in head:
         raise UserError(f"{folder}/dataset.json: 'labels' is missing")
+    if not isinstance(head["labels"], dict):
+        raise UserError(f"{folder}/dataset.json: 'labels' wants classes with their values, like {{\"background\": 0}}")
     classes = _classes(head["labels"], folder)
     if "modality" in head and "training" in head:
         channels, cases, problems = _decathlon(folder, head)
@@ -111,11 +113,20 @@ def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
     return Classes.of(pairs)
 
 
+def _channels(folder: Path, head: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = head[key]
+    if not isinstance(names, dict) or not names or not all(str(number).isdecimal() for number in names):
+        raise UserError(f'{folder}/dataset.json: \'{key}\' wants channels by their numbers, like {{"0": "MRI"}}')
+    return tuple(str(names[number]) for number in sorted(names, key=int))
+
+
 def _decathlon(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], list[RawCase], list[str]]:
-    channels = tuple(str(head["modality"][key]) for key in sorted(head["modality"], key=int))
+    channels = _channels(folder, head, "modality")
     cases, problems = [], []
+    if not isinstance(head["training"], list):
+        raise UserError(f"{folder}/dataset.json: 'training' wants a list of cases with 'image' and 'label'")
     for entry in head["training"]:
-        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(role), str) for role in ("image", "label")):
             problems.append(f"{folder}/dataset.json: an entry of 'training' lacks 'image' or 'label'")
             continue
         image, label = folder / entry["image"], folder / entry["label"]
@@ -126,9 +137,10 @@ def _decathlon(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], 
 
 
 def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], list[RawCase], list[str]]:
-    channels = tuple(str(head["channel_names"][key]) for key in sorted(head["channel_names"], key=int))
+    channels = _channels(folder, head, "channel_names")
     ending = str(head["file_ending"])
     if "dataset" in head:  # nnU-Net's own way to name files elsewhere
+        _check_listed(folder, head["dataset"])
         listed = {
             str(name): (tuple(folder / file for file in files["images"]), folder / files["label"])
             for name, files in head["dataset"].items()
@@ -152,6 +164,15 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
         roles = {f"image of channel {i}": path for i, path in enumerate(files)} | {"label": label}
         problems += _missing(name, roles)
     return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+
+
+def _check_listed(folder: Path, listed: Any) -> None:
+    if not isinstance(listed, dict):
+        raise UserError(f"{folder}/dataset.json: 'dataset' wants cases by their names, each with 'images' and 'label'")
+    for name, files in listed.items():
+        images, label = (files.get(role) if isinstance(files, dict) else None for role in ("images", "label"))
+        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
+            raise UserError(f"{folder}/dataset.json: case '{name}' of 'dataset' wants a list 'images' and a 'label'")
 
 
 def _with_free_masks(cases: list[RawCase], folder: Path | None, ending: str) -> list[RawCase]:
