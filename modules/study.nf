@@ -89,6 +89,8 @@ def read_table(path) {
 def csv_rows(path) {
     def table = path.splitCsv(quote: '"', strip: true).findAll { cells -> cells.any { cell -> cell } && !"${cells[0]}".startsWith('#') }
     def header = table ? table[0].collect { cell -> "${cell ?: ''}".replace('\uFEFF', '').toString() } : []
+    if( header.size() == 1 && header[0].contains(';') )
+        throw new IllegalArgumentException('its cells are separated by semicolons; commas are wanted')
     def twice = header.countBy { name -> name }.find { _name, times -> times > 1 }
     if( twice )
         throw new IllegalArgumentException("column '${twice.key}' stands in it twice")
@@ -116,6 +118,8 @@ def table_errors(values) {
     def name = file(values.input).name
     if( !file(values.input).exists() )
         return ["--input ${values.input}: no such file"]
+    if( file(values.input).isDirectory() )
+        return ["--input ${values.input}: a folder with the name of a table; rename it"]
     if( values.data && !values.plan && !is_decathlon([input: values.data]) && !file(values.data).exists() )
         return ["--data ${values.data}: no such folder"]
     try {
@@ -130,8 +134,14 @@ def table_errors(values) {
     catch( IllegalArgumentException error ) {
         return ["--input ${values.input}: ${error.message}"]
     }
+    catch( java.nio.charset.CharacterCodingException _error ) {
+        return ["--input ${values.input}: not text in UTF-8; save it in that encoding"]
+    }
+    catch( IllegalStateException error ) {
+        return ["--input ${values.input}: ${error.message}"]
+    }
     catch( org.yaml.snakeyaml.error.YAMLException error ) {
-        return ["--input ${values.input}: not YAML (${error.message.readLines()*.trim().join(' ')})"]
+        return ["--input ${values.input}: neither YAML nor JSON (${error.message.readLines()*.trim().join(' ')})"]
     }
 }
 

@@ -68,7 +68,7 @@ def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, parser: str, n
 
 def refused(folder: Path, table: str, *, name: str = "study.csv", **params: object) -> list[str]:
     """The lines that a run with this table ends with, before any task."""
-    (folder / name).write_text(table)
+    (folder / name).write_text(table, encoding="latin-1")
     done: Run = run_nextflow(folder, *STUB, input=name, **params)
     assert done.returncode != 0
     assert not done.trace
@@ -115,6 +115,10 @@ def test_rows_are_checked_with_each_other(tmp_path: Path) -> None:
     ("name", "table", "line"),
     [
         ("study.csv", "dataset,regime\none,low,8\n", "row 1 has 3 cells, the header has 2"),
+        ("study.csv", "dataset;input\none;phantom\n", "its cells are separated by semicolons"),
+        ("study.csv", 'dataset,input,regime\none,phantom,"low\n', "Missing double-quote"),
+        ("study.csv", "dataset,input\none,K\xf6rper\n", "not text in UTF-8"),
+        ("study.json", '[{"dataset": ', "neither YAML nor JSON"),
         ("study.yml", "dataset: one\n", "a list of rows is wanted, each with `name: value` lines"),
     ],
 )  # fmt: skip
