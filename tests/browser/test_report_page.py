@@ -232,6 +232,20 @@ def test_tables_sort(report: Path, show):
     assert head.get_attribute("aria-sort") is None
 
 
+def test_tables_can_be_narrowed_to_a_setting(report: Path, show):
+    page = show(report).page
+    rows = page.locator("#table-results tbody tr:visible")
+    both = rows.count()
+    page.get_by_label(re.compile("^Setting to show: Mean ± standard deviation")).select_option("phantom, high")
+    assert rows.count() == both // 2
+    assert set(rows.locator("td.setting").all_text_contents()) == {"phantom, high"}
+    with page.expect_download() as waiting:
+        page.locator(".table-head:has(+ * #table-results) button").click()
+    assert len(Path(waiting.value.path()).read_text(encoding="utf-8").splitlines()) == 1 + both // 2
+    page.emulate_media(media="print")  # paper shows all, as it cannot be asked
+    assert rows.count() == both
+
+
 def test_a_table_can_be_saved(page: Page):
     with page.expect_download() as waiting:
         page.locator(".table-head button").first.click()

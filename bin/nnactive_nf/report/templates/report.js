@@ -355,22 +355,37 @@
       });
       body.append(...rows);
     }));
+    const head = table.parentElement.previousElementSibling;
+    const caption = head.textContent.trim();
+    const tools = document.createElement("span");
+    tools.className = "tools";
+    const where = [...new Set([...body.rows].filter((row) => row.cells[0].classList.contains("setting")).map((row) => row.cells[0].textContent))];
+    if (where.length > 1) {
+      const filter = document.createElement("select");
+      filter.setAttribute("aria-label", `Setting to show: ${caption}`);
+      options(filter, [["", "all settings"], ...where.map((name) => [name, name])]);
+      filter.addEventListener("change", () => {
+        for (const row of body.rows) row.hidden = filter.value !== "" && row.cells[0].textContent !== filter.value;
+      });
+      tools.append(filter);
+    }
     const save = document.createElement("button");
     save.type = "button";
     save.className = "save";
     save.textContent = "Save as CSV";
-    const head = table.parentElement.previousElementSibling;
-    save.setAttribute("aria-label", `Save as CSV: ${head.textContent.trim()}`);
+    save.setAttribute("aria-label", `Save as CSV: ${caption}`);
     save.addEventListener("click", () => {
       const quote = (text) => `"${text.trim().replaceAll('"', '""')}"`;
-      const rows = [...table.rows].map((row) => [...row.cells].map((c) => quote(c.textContent)).join(","));
+      const shown = [...table.rows].filter((row) => !row.hidden);
+      const rows = shown.map((row) => [...row.cells].map((c) => quote(c.textContent)).join(","));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([`${rows.join("\n")}\n`], { type: "text/csv" }));
       link.download = `${table.id.replace("table-", "")}.csv`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
-    head.append(save);
+    tools.append(save);
+    head.append(tools);
   });
 
   // ---- gallery ---------------------------------------------------------------------------------------------------
