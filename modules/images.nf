@@ -62,14 +62,14 @@ def entries(found, least) {
 // to, or 0. Of what is no NIfTI file, or on no file system, no more is known than its size: about a byte per voxel, as it
 // is compressed.
 def raw_voxels(raw) {
-    def folder = raw.toRealPath().resolve('imagesTr')
-    def images = folder.exists() ? folder.listFiles().findAll { path -> !path.name.startsWith('.') } : []
+    def folder = raw.toRealPath()
+    def images = folder.resolve('imagesTr').exists() ? folder.resolve('imagesTr').listFiles().findAll { path -> !path.name.startsWith('.') } : []
     def here = folder.fileSystem == java.nio.file.FileSystems.getDefault()
     def heads = images.collect { path -> here ? nifti_head(path) : null }
     def known = heads.findAll { head -> head != null }
     def spacing = known ? planned_spacing(known) : null
     [
-        channels: channel_count(dataset_head(raw.toRealPath().toUriString()) ?: [:]),
+        channels: channel_count(dataset_head(folder.toUriString()) ?: [:]),
         cases: [images, heads].transpose().collect { path, head ->
             head == null ? [path.size(), 0] : [volume(head.shape), is_resampled(head, spacing) ? volume(resampled_shape(head, spacing)) : 0]
         },

@@ -7,6 +7,7 @@
  */
 include { options ; unwritable } from './functions.nf'
 include { fault_count ; task_checks ; task_labels } from './preflight_table.nf'
+include { memory_of } from './resources.nf'
 
 workflow PREFLIGHT {
     take:
@@ -63,7 +64,7 @@ process PREFLIGHT_PYTHON {
 process PREFLIGHT_FOLDERS {
     tag 'cpu'
     label 'cpu'
-    memory { 8.GB * task.attempt } // what tasks of this label ask for at least
+    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
     cache false
     errorStrategy { note_failure(seen, task) }
 
@@ -91,7 +92,7 @@ process PREFLIGHT_FOLDERS {
 process PREFLIGHT_GPU {
     tag 'gpu'
     label 'gpu'
-    memory { 8.GB * task.attempt } // what tasks of this label ask for at least
+    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
     cache false
     errorStrategy { note_failure(seen, task) }
 

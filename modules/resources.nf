@@ -75,7 +75,7 @@ def prepared_sizes(prepared) {
     def folder = prepared.toRealPath()
     def text = folder.resolve('dataset.json').text
     def head = text ? new groovy.json.JsonSlurper().parseText(text) : [channels: [], class_names: []]
-    def rows = table_rows(folder.resolve('cases.csv'))
+    def rows = case_rows(folder.resolve('cases.csv'))
     def test = rows.findAll { row -> row.split == 'test' }
     [
         largest: rows.collect { row -> voxels(row, '') }.max() ?: 0L,
@@ -87,8 +87,8 @@ def prepared_sizes(prepared) {
     ]
 }
 
-// Rows of a table as maps. Cells are counted from the right: on the left, names of cases and patients may hold commas.
-def table_rows(path) {
+// Rows of cases.csv as maps. Cells are counted from the right: on the left, names of cases and patients may hold commas.
+def case_rows(path) {
     def lines = path.readLines().collect { line -> line.split(',').toList().reverse() }
     lines.drop(1).collect { cells -> [lines[0], cells].transpose().collectEntries() }
 }

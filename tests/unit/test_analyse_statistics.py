@@ -103,12 +103,8 @@ def test_efficiency_error_is_the_usual_one():
         ([0.0, 0.0], [0.6, 0.7], 0.9, "fewer than two points"),
         ([0.1, 0.2], [0.6, 0.7], 0.5, "already as good"),
         ([math.nan, 0.2], [0.6, 0.7], 0.9, "fewer than two points"),
-        (
-            [0.1, 0.2, 0.3],
-            [0.7, 0.4, 0.6],
-            0.501,
-            "do not determine",
-        ),  # the full labels gain a thousandth, noise a fifth
+        # the full labels gain a thousandth, the noise is a fifth
+        ([0.1, 0.2, 0.3], [0.7, 0.4, 0.6], 0.501, "do not determine"),
     ],
 )
 def test_efficiency_says_why_not(x: list[float], y: list[float], c: float, reason: str):

@@ -15,7 +15,16 @@ from hypothesis.extra import numpy as hnp
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box
-from nnactive_nf.core.labels import PATCH_COLUMNS, Labels, class_column, empty_patches, read_labels, write_labels
+from nnactive_nf.core.labels import (
+    PATCH_COLUMNS,
+    Labels,
+    class_column,
+    each_mask,
+    empty_patches,
+    read_labels,
+    read_patches,
+    write_labels,
+)
 
 names = st.text(st.characters(categories=["L", "N"], include_characters="_- "), min_size=1, max_size=10)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -192,6 +201,21 @@ def test_compressed_data_that_cannot_be_read_are_told(path):
     with h5py.File(path, "a") as file:
         file["cases/a/mask"].id.write_direct_chunk((0, 0, 0), b"no gzip")
     refused(path, "damaged labels file")
+
+
+def test_masks_one_by_one_are_those_of_the_whole_file_and_checked_alike(path):
+    whole = read_labels(path)
+    found = dict(each_mask(path, read_patches(path).classes))
+    assert list(found) == sorted(whole.masks)
+    assert all((found[case] == whole.masks[case]).all() for case in whole.masks)
+    with h5py.File(path, "a") as file:
+        file["cases/b/mask"][0, 0, 0] = 3
+    with pytest.raises(UserError, match=r"mask of case b holds undeclared values \[3\]"):
+        list(each_mask(path, whole.classes))
+    with h5py.File(path, "a") as file:
+        file["cases/a/mask"].id.write_direct_chunk((0, 0, 0), b"no gzip")
+    with pytest.raises(UserError, match="damaged labels file"):
+        list(each_mask(path, whole.classes))
 
 
 def test_an_undeclared_value_is_told_with_its_case(path):

@@ -20,7 +20,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import open_hdf5, read_json
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
-from nnactive_nf.core.labels import Labels, class_column, mask_names, read_mask, read_patches
+from nnactive_nf.core.labels import Labels, class_column, each_mask, read_patches
 from nnactive_nf.core.query_table import read_query
 
 MEASURES = ["dice", "iou", "nsd", "hd95_mm"]
@@ -246,16 +246,18 @@ def _read_queries(study: Study, folder: Path) -> None:
 def _read_pool(study: Study, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.h5")):
-        labels, cases = read_patches(path, "oracle"), mask_names(path, "oracle")
+        labels = read_patches(path, "oracle")
         counts = {labels.classes.names[index]: [0, 0] for index in labels.classes.foreground}
-        for case in cases:
-            values, voxels = np.unique(read_mask(path, case, "oracle"), return_counts=True)
+        masked = 0
+        for _, mask in each_mask(path, labels.classes, "oracle"):
+            masked += 1
+            values, voxels = np.unique(mask, return_counts=True)
             found = dict(zip(values.tolist(), voxels.tolist(), strict=True))
             for index in labels.classes.foreground:
                 number = found.get(labels.classes.values[index], 0)
                 counts[labels.classes.names[index]][0] += number
                 counts[labels.classes.names[index]][1] += number > 0
-        total = {"voxels": sum(number for number, _ in counts.values()), "cases": len(cases)}
+        total = {"voxels": sum(number for number, _ in counts.values()), "cases": masked}
         rows.append({"dataset": labels.dataset, "class": MEAN, **total})
         rows.extend(
             {"dataset": labels.dataset, "class": name, "voxels": number, "cases": cases}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,28 +131,17 @@ def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int
     """
     with open_hdf5(path, kind, VERSION) as file:
         try:
-            classes = Classes(
-                tuple(str(name) for name in file.attrs["class_names"]),
-                tuple(int(value) for value in file.attrs["class_values"]),
-            )
-            masks = {case: group["mask"][()] for case, group in file["cases"].items()}
-            spacings = {
-                case: tuple(float(v) for v in group.attrs["spacing_mm_zyx"])
+            labels = _read_head(file)
+            labels.masks = {case: group["mask"][()] for case, group in file["cases"].items()}
+            labels.spacings_mm = {
+                case: tuple(float(v) for v in group.attrs["spacing_mm_zyx"])  # type: ignore[misc]
                 for case, group in file["cases"].items()
                 if "spacing_mm_zyx" in group.attrs
             }
-            labels = Labels(
-                dataset=str(file.attrs["dataset"]),
-                node=str(file.attrs["node"]),
-                cycle=int(file.attrs["cycle"]),
-                classes=classes,
-                masks=masks,
-                patches=_read_patches(file["patches"], classes),
-                spacings_mm=spacings,  # type: ignore[arg-type]
-            )
         except DAMAGE as error:
             raise UserError(f"{path}: damaged labels file ({error})") from None
-    _check(path, labels, shapes)
+    for case, mask in labels.masks.items():
+        _check(path, labels.classes, case, mask, shapes)
     return labels
 
 
@@ -160,24 +149,35 @@ def read_patches(path: Path, kind: str = "labels") -> Labels:
     """Read all of a labels file but its masks: what the patches' table tells needs no volume in memory."""
     with open_hdf5(path, kind, VERSION) as file:
         try:
-            classes = Classes(
-                tuple(str(name) for name in file.attrs["class_names"]),
-                tuple(int(value) for value in file.attrs["class_values"]),
-            )
-            patches = _read_patches(file["patches"], classes)
-            head = (str(file.attrs["dataset"]), str(file.attrs["node"]), int(file.attrs["cycle"]))
+            return _read_head(file)
         except DAMAGE as error:
             raise UserError(f"{path}: damaged labels file ({error})") from None
-    return Labels(*head, classes=classes, patches=patches)
 
 
-def mask_names(path: Path, kind: str = "labels") -> list[str]:
-    """Cases with a mask, sorted."""
+def _read_head(file: h5py.File) -> Labels:
+    classes = Classes(
+        tuple(str(name) for name in file.attrs["class_names"]),
+        tuple(int(value) for value in file.attrs["class_values"]),
+    )
+    return Labels(
+        dataset=str(file.attrs["dataset"]),
+        node=str(file.attrs["node"]),
+        cycle=int(file.attrs["cycle"]),
+        classes=classes,
+        patches=_read_patches(file["patches"], classes),
+    )
+
+
+def each_mask(path: Path, classes: Classes, kind: str = "labels") -> Iterator[tuple[str, Mask]]:
+    """Cases with their masks `[z, y, x]`, by name, checked as `read_labels` does; one at a time is in memory."""
     with open_hdf5(path, kind, VERSION) as file:
-        cases = file.get("cases")
-        if not isinstance(cases, h5py.Group):
-            raise UserError(f"{path}: damaged labels file, it has no group 'cases'")
-        return sorted(cases)
+        try:
+            for case, group in file["cases"].items():
+                mask = group["mask"][()]
+                _check(path, classes, case, mask, None)
+                yield case, mask
+        except DAMAGE as error:
+            raise UserError(f"{path}: damaged labels file ({error})") from None
 
 
 def read_mask(path: Path, case: str, kind: str = "labels") -> Mask:
@@ -191,18 +191,16 @@ def read_mask(path: Path, case: str, kind: str = "labels") -> Mask:
             raise UserError(f"{path}: mask of case {case} cannot be read ({error})") from None
 
 
-def _check(path: Path, labels: Labels, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
-    allowed = {*labels.classes.values, labels.classes.ignore_value}
-    for case, mask in labels.masks.items():
-        if mask.ndim != 3 or mask.dtype != labels.classes.dtype:
-            raise UserError(f"{path}: mask of case {case} is {mask.dtype} of shape {mask.shape}, not a 3D label mask")
-        unknown = sorted(set(np.unique(mask).tolist()) - allowed)
-        if unknown:
-            raise UserError(f"{path}: mask of case {case} holds undeclared values {unknown}")
-        if shapes is not None and case not in shapes:
-            raise UserError(f"{path}: case {case} is not in the data set")
-        if shapes is not None and tuple(mask.shape) != tuple(shapes[case]):
-            raise UserError(f"{path}: mask of case {case} has shape {mask.shape}, the image has {shapes[case]}")
+def _check(path: Path, classes: Classes, case: str, mask: Mask, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
+    if mask.ndim != 3 or mask.dtype != classes.dtype:
+        raise UserError(f"{path}: mask of case {case} is {mask.dtype} of shape {mask.shape}, not a 3D label mask")
+    unknown = sorted(set(np.unique(mask).tolist()) - {*classes.values, classes.ignore_value})
+    if unknown:
+        raise UserError(f"{path}: mask of case {case} holds undeclared values {unknown}")
+    if shapes is not None and case not in shapes:
+        raise UserError(f"{path}: case {case} is not in the data set")
+    if shapes is not None and tuple(mask.shape) != tuple(shapes[case]):
+        raise UserError(f"{path}: mask of case {case} has shape {mask.shape}, the image has {shapes[case]}")
 
 
 def _write_patches(group: h5py.Group, patches: pd.DataFrame) -> None:

@@ -242,7 +242,8 @@ def strategy_cell(tables: Tables, name: str) -> Cell:
 def _where(tables: Tables, setting: tuple[str, str]) -> list[Cell]:
     """Data set and regime, where there is more than one of them."""
     settings = tables.design.settings
-    return [] if len(settings) == 1 else [cell(f"{setting[0]}, {setting[1]}", settings.index(setting), "setting")]
+    place = settings.index(setting) if setting in settings else len(settings)  # behind them: trainings on full labels
+    return [] if len(settings) == 1 else [cell(f"{setting[0]}, {setting[1]}", place, "setting")]
 
 
 def _where_names(tables: Tables, *more: str) -> list[str]:
@@ -472,8 +473,7 @@ def _trained_together(tables: Tables) -> list[tuple[list[Cell], Cell, set[str]]]
     # One training on full labels serves all regimes that train alike.
     for dataset, regime in dict.fromkeys((group.dataset, group.reference) for group in tables.design.groups):
         nodes = {node for node in tables["runtimes"]["node"] if regime and node.startswith(f"{dataset}-{regime}-s")}
-        where = [cell(f"{dataset}, {regime}", len(found), "setting") for _ in _where_names(tables)]
-        found.append((where, cell("full labels", len(found)), nodes))
+        found.append((_where(tables, (dataset, regime)), cell("full labels", len(tables.design.strategies)), nodes))
     return found
 
 
