@@ -34,7 +34,7 @@ lint: setup-tests
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
-	$(nextflow) -log .tools/lint.log lint main.nf modules nextflow.config conf
+	$(nextflow) -log .tools/lint.log lint main.nf workflows modules functions nextflow.config conf
 
 # Unit tests share the cores by file; whole runs go one after the other on one worker (tests/conftest.py).
 pytest: setup-tests

@@ -2,30 +2,19 @@
 /*
  * nnactive-nf: active learning for the segmentation of 3D biomedical images.
  *
- * The entry checks the parameters and makes the plan; ACTIVE_LEARNING is the loop. Nodes (trained ensembles) and
- * trajectories are maps of [id, dataset, regime, seed, cycle, strategy], see modules/plan.nf.
+ * The entry: it checks the parameters, then tells what it was asked to tell (--help, --plan), tries the set-up (--preflight),
+ * or runs the loop.
  */
-include { help_text ; parameter_errors ; typed_parameters } from './modules/parameters.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; plan_rows ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from './modules/plan.nf'
-include { is_table ; study_errors ; study_rows ; typed_rows ; written_rows } from './modules/study.nf'
-include { annotate_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from './modules/settings.nf'
-include { code_digest ; folder_digest ; json ; tell_at_end } from './modules/functions.nf'
-include { download_folder ; is_awaited ; raw_folder } from './modules/decathlon.nf'
-include { PREFLIGHT ; preflight_notes } from './modules/preflight.nf'
-include { preflight_table } from './modules/preflight_table.nf'
-include { DOWNLOAD } from './modules/download.nf'
-include { PHANTOM } from './modules/phantom.nf'
-include { PREPARE } from './modules/prepare.nf'
-include { QUERY } from './modules/query.nf'
-include { ANNOTATE } from './modules/annotate.nf'
-include { TRAIN } from './modules/train.nf'
-include { PREDICT } from './modules/predict.nf'
-include { EVALUATE } from './modules/evaluate.nf'
-include { ANALYSE } from './modules/analyse.nf'
-include { REPORT } from './modules/report.nf'
-include { PROGRESS } from './modules/progress.nf'
-include { CLEANUP ; cleanup_errors } from './modules/cleanup.nf'
-include { forecast ; forecast_errors } from './modules/forecast.nf'
+include { is_awaited ; raw_folder } from './functions/decathlon.nf'
+include { forecast ; forecast_errors } from './functions/forecast.nf'
+include { help_text ; parameter_errors ; typed_parameters } from './functions/parameters.nf'
+include { is_phantom ; plan_rows } from './functions/plan.nf'
+include { preflight_table } from './functions/preflight_table.nf'
+include { tell_at_end } from './functions/shell.nf'
+include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
+include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
+include { cleanup_errors } from './workflows/cleanup.nf'
+include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
     main:
@@ -50,10 +39,6 @@ workflow {
         println forecast(plan_rows(rows), values)
         return
     }
-    file(values.checkpoint_store).mkdirs() // containers mount it
-    if( rows.any { row -> is_awaited(row) } ) {
-        download_folder(values).mkdirs()
-    }
     ACTIVE_LEARNING(plan_rows(rows), values)
 
     workflow.onComplete = {
@@ -63,162 +48,9 @@ workflow {
     }
 }
 
-workflow ACTIVE_LEARNING {
-    take:
-    plan // rows, see modules/plan.nf
-    values // all parameters
-
-    main:
-    // [dataset, rows], once per data set
-    datasets = channel.fromList(plan.groupBy { row -> row.dataset }.collect { dataset, rows -> [dataset, rows] })
-        .branch { _dataset, rows ->
-            phantom: is_phantom(rows[0])
-            awaited: is_awaited(rows[0])
-            folder: true
-        }
-    PHANTOM(datasets.phantom.map { dataset, rows -> [dataset, phantom_settings(rows[0])] }, code_digest('phantom'))
-    DOWNLOAD(datasets.awaited.map { dataset, rows -> [dataset] + download_inputs(rows[0]) })
-
-    // [dataset, settings, raw folder, table of patients or [], folder of free masks or [], state of the folders]
-    raw = datasets.folder.map { dataset, rows -> [dataset, rows, raw_folder(rows[0])] }
-        .mix(datasets.awaited.join(DOWNLOAD.out))
-        .map { dataset, rows, folder ->
-            def row = rows[0]
-            def state = folder_digest(folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
-            [dataset, prepare_settings(rows), file(folder), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
-        }
-        .mix(
-            datasets.phantom.join(PHANTOM.out).map { dataset, rows, folder, groups ->
-                [dataset, prepare_settings(rows), folder, groups, [], '']
-            }
-        )
-    PREPARE(raw, code_digest('prepare'))
-    // [dataset, prepared folder, whole masks of the pool, whole masks of the test set]
-    prepared = PREPARE.out
-
-    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds
-    labels = channel.topic('labels').take(annotation_rounds(plan))
-
-    // [node, fold, settings, prepared folder, label masks], one task each
-    folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference ->
-        def row = row_of(plan, node)
-        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] }
-    }
-    TRAIN(folds, code_digest('train'))
-
-    // [node, [folders of its folds]]
-    ensembles = TRAIN.out.folds
-        .map { node, _fold, folder -> [groupKey(node, row_of(plan, node).folds), folder] }
-        .groupTuple()
-        .map { key, folders -> [key.target, folders.toSorted { folder -> folder.name }] }
-
-    // [node, settings, prepared folder, whole masks of the test set, [folders of folds]]
-    tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference ->
-        [node, evaluate_settings(row_of(plan, node), node), images, reference, folders]
-    }
-    EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out)
-
-    // [node, shard, settings, prepared folder, [folders of folds]], for nodes that a strategy asks maps of
-    shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
-        .flatMap { node, folders, images, _oracle, _reference ->
-            def row = row_of(plan, node)
-            (0..<row.shards).collect { shard -> [node, shard, predict_settings(row, node, maps_of(plan, node)), images, folders] }
-        }
-    PREDICT(shards, code_digest('predict'))
-
-    // [node, [uncertainty maps by shard]]
-    maps = PREDICT.out
-        .map { node, file -> [groupKey(node, row_of(plan, node).shards), file] }
-        .groupTuple()
-        .map { key, files -> [key.target, files.toSorted { file -> file.name }] }
-
-    // [trajectory, labels so far or [], uncertainty maps or []]: the starts, those that need no model, those that do
-    asked = channel.fromList(start_trajectories(plan)).map { trajectory -> [trajectory, [], []] }
-        .mix(
-            labels.flatMap { node, masks ->
-                next_trajectories(plan, node, false).collect { trajectory -> [trajectory, masks, []] }
-            },
-            labels.join(maps).flatMap { node, masks, files ->
-                next_trajectories(plan, node, true).collect { trajectory -> [trajectory, masks, files] }
-            },
-        )
-    queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference ->
-        def row = row_of(plan, trajectory)
-        def strategy = strategy_of(plan, trajectory)
-        def settings = query_settings(row, trajectory, node_of(plan, trajectory))
-        def seen = strategy.oracle_aware || settings.class_guarantee ? oracle : []
-        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : []]
-    }
-    QUERY(queries, code_digest('query'))
-
-    // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or []]
-    answers = with_dataset(QUERY.out.queries.join(asked), prepared)
-        .map { trajectory, query, masks, _files, images, oracle, _reference ->
-            def node = node_of(plan, trajectory)
-            [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks]
-        }
-    whole_pools = with_dataset(channel.fromList(reference_nodes(plan)).map { node -> [node] }, prepared).map { node, images, oracle, _reference ->
-        [node, [node: node.id, cycle: 0], images, oracle, [], []]
-    }
-    ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
-
-    // [uncertainty maps that a query has read, how many queries read them]
-    read = QUERY.out.queries.join(asked)
-        .filter { _trajectory, _query, _masks, files -> files && values.cleanup_work }
-        .map { trajectory, _query, _masks, files -> [files, readers_of(plan, trajectory)] }
-    CLEANUP(read)
-
-    // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
-    design_file = channel.of(['design.json', json(design(plan))]).collectFile()
-    parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
-    versions_file = channel.of(['versions.json', json(versions())]).collectFile()
-    case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
-    parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)
-
-    metrics = EVALUATE.out.branch { node, _file ->
-        reference: row_of(plan, node).whole_pool
-        loop: true
-    }
-    label_files = by_name(labels.filter { node, _masks -> !row_of(plan, node).whole_pool }.map { _node, masks -> masks })
-    ANALYSE(
-        design_file,
-        by_name(metrics.loop.map { _node, file -> file }),
-        by_name(metrics.reference.map { _node, file -> file }),
-        label_files,
-        by_name(QUERY.out.queries.map { _trajectory, query -> query }),
-        by_name(prepared.map { _dataset, _images, oracle, _reference -> oracle }),
-        by_name(TRAIN.out.curves),
-        code_digest('analyse'),
-    )
-    REPORT(
-        design_file,
-        ANALYSE.out,
-        by_name(QUERY.out.views),
-        label_files,
-        parameters_file,
-        versions_file,
-        code_digest('report'),
-    )
-}
-
 // Ends the run before its first task where there are errors, one line each.
 def refuse(errors) {
     if( errors ) {
         error(errors.collect { line -> "ERROR: ${line}" }.join('\n'))
     }
-}
-
-// Items [meta, ...] with [prepared folder, oracle, reference] of their data set behind.
-def with_dataset(items, prepared) {
-    items.map { item -> [item[0].dataset] + item }.combine(prepared, by: 0).map { item -> item.drop(1) }
-}
-
-// All files of a channel in one list, in an order that does not depend on which came first.
-def by_name(paths) {
-    paths.toSortedList { a, b -> a.name <=> b.name }
-}
-
-def versions() {
-    [nextflow: nextflow.version.toString(), (workflow.manifest.name): workflow.manifest.version]
 }

@@ -2,9 +2,9 @@
  * ANNOTATE: adds the labels of a query's patches to those that were there. The loop is closed here: main.nf reads the
  * topic 'labels' back.
  */
-include { file_option ; options } from './functions.nf'
-include { labels_of ; where } from './labels.nf'
-include { annotate_memory } from './resources.nf'
+include { file_option ; options } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { annotate_memory } from '../functions/resources.nf'
 
 process ANNOTATE {
     tag "${node.id}"

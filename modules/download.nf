@@ -4,7 +4,7 @@
  * Asked for only where the folder is not there yet (see decathlon.nf), so nothing of it is cached: the folder is the
  * cache. It runs on the machine that Nextflow runs on, whatever the profile: the nodes of a cluster often have no network.
  */
-include { quoted } from './functions.nf'
+include { quoted } from '../functions/shell.nf'
 
 process DOWNLOAD {
     tag "${name}"

@@ -1,9 +1,9 @@
 /*
  * EVALUATE: a node's ensemble on the test set.
  */
-include { options ; thread_limits } from './functions.nf'
-include { labels_of ; where } from './labels.nf'
-include { evaluate_memory } from './resources.nf'
+include { options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { evaluate_memory } from '../functions/resources.nf'
 
 process EVALUATE {
     tag "${node.id}"

@@ -1,8 +1,8 @@
 /*
  * PHANTOM: the built-in data set, as an nnU-Net raw folder with its table of patients.
  */
-include { options } from './functions.nf'
-include { labels_of } from './labels.nf'
+include { options } from '../functions/shell.nf'
+include { labels_of } from '../functions/labels.nf'
 
 process PHANTOM {
     tag "${dataset}"

@@ -1,9 +1,9 @@
 /*
  * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble.
  */
-include { options ; thread_limits } from './functions.nf'
-include { labels_of ; where } from './labels.nf'
-include { predict_memory } from './resources.nf'
+include { options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { predict_memory } from '../functions/resources.nf'
 
 process PREDICT {
     tag "${node.id} shard ${shard}"

@@ -1,10 +1,10 @@
 /*
  * PREPARE: checks a data set, splits it into pool and test set, resamples, plans and preprocesses it. Once per data set.
  */
-include { file_option ; options ; thread_limits } from './functions.nf'
-include { raw_voxels } from './images.nf'
-include { labels_of } from './labels.nf'
-include { prepare_memory } from './resources.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
+include { raw_voxels } from '../functions/images.nf'
+include { labels_of } from '../functions/labels.nf'
+include { prepare_memory } from '../functions/resources.nf'
 
 process PREPARE {
     tag "${dataset}"

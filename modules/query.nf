@@ -2,9 +2,9 @@
  * QUERY: a strategy chooses the patches that are labelled next. It is given the oracle only where it is oracle-aware,
  * and at a start that guarantees every class.
  */
-include { file_option ; options ; thread_limits } from './functions.nf'
-include { labels_of ; where } from './labels.nf'
-include { query_memory } from './resources.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { query_memory } from '../functions/resources.nf'
 
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"

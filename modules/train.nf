@@ -2,9 +2,9 @@
  * TRAIN: one fold of a node's ensemble. Checkpoints are kept in a store outside the work folder under the digest of
  * what they rest on, so that a training that was stopped goes on and a finished one returns at once.
  */
-include { options ; thread_limits } from './functions.nf'
-include { labels_of ; where } from './labels.nf'
-include { train_memory } from './resources.nf'
+include { options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { train_memory } from '../functions/resources.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"

@@ -214,7 +214,7 @@ def copy_project(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("main.nf", "nextflow.config", "nextflow_schema.json", "study_schema.json"):
         shutil.copy(ROOT / name, folder / name)
-    for name in ("modules", "bin", "conf"):
+    for name in ("workflows", "modules", "functions", "bin", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

@@ -106,7 +106,7 @@ def test_no_container_engine_and_no_folder_for_results(tmp_path: Path) -> None:
 
 
 FUNCTIONS = """
-include { clock_cells ; finding_line ; task_lines } from '%s/modules/preflight_table.nf'
+include { clock_cells ; finding_line ; task_lines } from '%s/functions/preflight_table.nf'
 
 workflow {
     def now = 1000000L

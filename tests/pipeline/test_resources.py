@@ -68,8 +68,8 @@ def asked(folder: Path, prepared: Path, raw: Path, attempt: int = 1, executor: s
     words = {"TASK": "task", "RAW": f"'{raw}'", "PREPARED": f"'{prepared}'"}
     calls = [re.sub("[A-Z]{2,}", lambda word: words[word[0]], f"{name}: {call}") for name, call in CALLS.items()]
     (mini / "main.nf").write_text(
-        f"include {{ raw_voxels }} from '{ROOT}/modules/images.nf'\n"
-        f"include {{ {names} }} from '{ROOT}/modules/resources.nf'\nworkflow {{\n"
+        f"include {{ raw_voxels }} from '{ROOT}/functions/images.nf'\n"
+        f"include {{ {names} }} from '{ROOT}/functions/resources.nf'\nworkflow {{\n"
         f"    def task = [attempt: {attempt}, executor: '{executor}']\n"
         f"    def found = [{', '.join(calls)}].collectEntries {{ name, memory -> [name, memory.toBytes()] }}\n"
         "    println('found ' + groovy.json.JsonOutput.toJson(found))\n}\n"

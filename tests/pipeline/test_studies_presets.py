@@ -13,8 +13,8 @@ pytestmark = pytest.mark.pipeline
 
 STUDIES = ROOT / "conf" / "studies"
 CHECK = """
-include { parameter_errors ; typed_parameters } from './modules/parameters.nf'
-include { study_errors ; study_rows } from './modules/study.nf'
+include { parameter_errors ; typed_parameters } from './functions/parameters.nf'
+include { study_errors ; study_rows } from './functions/study.nf'
 
 workflow {
     def found = files("${projectDir}/conf/studies/*.csv").collectEntries { table ->

@@ -223,7 +223,7 @@ def test_lint() -> None:
     if not NEXTFLOW.exists():
         pytest.skip("no .tools/bin/nextflow (make setup)")
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", "lint", "main.nf", "modules", "nextflow.config", "conf"],
+        [NEXTFLOW, "-log", "/dev/null", "lint", "main.nf", "workflows", "modules", "functions", "nextflow.config", "conf"],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

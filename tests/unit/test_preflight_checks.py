@@ -310,7 +310,7 @@ def test_checks_are_announced_before_they_run(capsys):
 
 
 def test_the_table_asks_for_the_checks_that_there_are():
-    text = (ROOT / "modules/preflight_table.nf").read_text()
+    text = (ROOT / "functions/preflight_table.nf").read_text()
     listed = text[text.index("def task_checks") : text.index("def task_labels")]
     assert set(re.findall(r"'([^']+)'", listed)) == set(CHECKS)
 

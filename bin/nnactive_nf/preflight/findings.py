@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-# How the launcher (modules/preflight.nf) knows these lines among all else that a task prints.
+# How the launcher (workflows/preflight.nf) knows these lines among all else that a task prints.
 CHECK_LINE = "preflight check: "
 FINDING_LINE = "preflight finding: "
 

@@ -5,9 +5,11 @@
  * A task that fails ends nothing: the others go on, and the table says why it failed (preflight_table.nf). All that is
  * known stands in one map, `seen`, that an errorStrategy fills too.
  */
-include { options ; unwritable } from './functions.nf'
-include { fault_count ; task_checks ; task_labels } from './preflight_table.nf'
-include { memory_of } from './resources.nf'
+include { unwritable } from '../functions/shell.nf'
+include { fault_count ; task_checks ; task_labels } from '../functions/preflight_table.nf'
+include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
+include { PREFLIGHT_GPU } from '../modules/preflight_gpu.nf'
+include { PREFLIGHT_PYTHON } from '../modules/preflight_python.nf'
 
 workflow PREFLIGHT {
     take:
@@ -33,87 +35,6 @@ workflow PREFLIGHT {
             if( faults )
                 error("Preflight: ${faults} ${faults == 1 ? 'fault' : 'faults'}, see the table.")
         }
-}
-
-process PREFLIGHT_PYTHON {
-    tag 'cpu_low'
-    label 'cpu_low'
-    cache false
-    errorStrategy { note_failure(seen, task) }
-
-    input:
-    val seen
-    val settings // [checks, token, device, store, engine]
-    path lock // containers/requirements.txt
-
-    output:
-    stdout // where it runs, and a line of JSON for each finding
-
-    script:
-    """
-    ${start_lines(task)}
-    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --lock ${lock}
-    """
-
-    stub:
-    """
-    ${start_lines(task)}
-    """
-}
-
-process PREFLIGHT_FOLDERS {
-    tag 'cpu'
-    label 'cpu'
-    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
-    cache false
-    errorStrategy { note_failure(seen, task) }
-
-    input:
-    val seen
-    val settings // as above
-    path marker // written by the launcher
-    path inputs, stageAs: 'input_*' // data sets, or []
-
-    output:
-    stdout // as above
-
-    script:
-    """
-    ${start_lines(task)}
-    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --marker ${marker} ${inputs}
-    """
-
-    stub:
-    """
-    ${start_lines(task)}
-    """
-}
-
-process PREFLIGHT_GPU {
-    tag 'gpu'
-    label 'gpu'
-    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
-    cache false
-    errorStrategy { note_failure(seen, task) }
-
-    input:
-    val seen
-    val settings // as above
-    path marker // as above
-
-    output:
-    stdout // as above
-
-    script:
-    """
-    ${start_lines(task)}
-    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --marker ${marker}
-    """
-
-    stub:
-    """
-    ${start_lines(task)}
-    """
 }
 
 // What is known before the first task.
@@ -142,42 +63,6 @@ def task_settings(name, values, inputs, seen) {
         store: file(values.checkpoint_store).toUriString(),
         engine: workflow.containerEngine,
     ]
-}
-
-// The same with what it is told of itself. Without the directive `scratch` there is no such folder to try.
-def asked(settings, task) {
-    settings + [
-        checks: settings.checks.findAll { check -> check != 'scratch folder' || task.scratch }.join(','),
-        cores: task.cpus,
-        memory: task.memory?.toBytes(),
-        gpus: task.accelerator?.request,
-        executor: task.executor,
-    ]
-}
-
-// Printed first of all, in bash alone: it shows that the task has started, and in what.
-def start_lines(task) {
-    def place = [task.executor ?: 'local', workflow.containerEngine, task.container].findAll { text -> text }.join(', ')
-    "printf 'preflight node: %s\\npreflight folder: %s\\npreflight place: %s\\n' \"\$(uname -n)\" \"\$(dirname \"\$0\")\" '${place}'"
-}
-
-// The task's work folder: the current one may be a scratch folder. In a bucket there is none.
-def work_option(seen) {
-    seen.marker.toUriString().contains('://') ? '' : '--work "$(dirname "$0")"'
-}
-
-// Called when a task has failed: what is known of it is kept, and the others go on. But Nextflow 25.04 would wait for ever
-// for a task that could not be submitted and is ignored: that ends the run. Such a task has left no exit status behind.
-def note_failure(seen, task) {
-    def ended = task.workDir?.resolve('.exitcode')?.exists()
-    seen.tasks[task.process.tokenize(':').last()] = [
-        exit: task.exitStatus,
-        folder: task.workDir,
-        at: System.currentTimeMillis(),
-        executor: task.executor ?: 'local',
-        fatal: !ended,
-    ]
-    ended ? 'ignore' : 'finish'
 }
 
 // Whether every task came to its end; if not, the run has failed already.

@@ -2,11 +2,11 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; labelled_patches ; node_id ; row_of } from './plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
-    plan // rows, see modules/plan.nf
+    plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
 

@@ -1,7 +1,7 @@
 /*
  * Checks of parameters against each other, the data and the places for results, before any task runs.
  */
-include { unwritable } from './functions.nf'
+include { unwritable } from './shell.nf'
 include { folder_cases } from './images.nf'
 include { known_strategies ; map_names ; nearest ; own_maps ; own_strategies ; parse_strategy ; strategy_errors ; strategy_registry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'

@@ -1,0 +1,33 @@
+/*
+ * PREFLIGHT_GPU: what a task of the label gpu finds: GPU, shared memory, checkpoint store, its folders.
+ */
+include { asked ; note_failure ; start_lines ; work_option } from '../functions/preflight_task.nf'
+include { memory_of } from '../functions/resources.nf'
+include { options } from '../functions/shell.nf'
+
+process PREFLIGHT_GPU {
+    tag 'gpu'
+    label 'gpu'
+    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
+    cache false
+    errorStrategy { note_failure(seen, task) }
+
+    input:
+    val seen
+    val settings // [checks, token, device, store, engine]
+    path marker // written by the launcher
+
+    output:
+    stdout // where it runs, and a line of JSON for each finding
+
+    script:
+    """
+    ${start_lines(task)}
+    preflight.py ${options(asked(settings, task))} ${work_option(seen)} --marker ${marker}
+    """
+
+    stub:
+    """
+    ${start_lines(task)}
+    """
+}
