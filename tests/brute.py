@@ -148,16 +148,26 @@ def power(problem: Problem, map_name: str, beta: float) -> list[Pick]:
 
 
 def softrank(problem: Problem) -> list[Pick]:
-    def score(name: str, case: Case) -> Score:
-        plain = scores(problem, case, entropy(case, "mutual_information"))
-        open_ = [value for start, value in plain.items() if may_take(problem, case, start, [])]
+    """Ranks over the best patches (twice the cap) of all images together."""
+    plain: list[Pick] = []
+    for name, case in problem.cases.items():
+        score = scores(problem, case, entropy(case, "mutual_information"))
+        plain += [(name, s, ALL, v) for s, v in take(problem, case, score, 2 * problem.per_image)]
+    possible = sum(min(problem.per_image, sum(p[0] == name for p in plain)) for name in problem.cases)
+    if possible < problem.size:
+        raise TooFewError(possible)
+    drawn: list[Pick] = []
+    for name in problem.cases:
         rng = problem.rng(name, ALL)
-        return {
-            start: -math.log(1 + sum(other > value for other in open_)) + rng.gumbel(0, 1)
-            for start, value in plain.items()
-        }
-
-    return by_score(problem, score)
+        for case, start, component, value in plain:
+            if case == name:
+                rank = 1 + sum(other[3] > value for other in plain)
+                drawn.append((name, start, component, -math.log(rank) + rng.gumbel(0, 1)))
+    chosen: list[Pick] = []
+    for pick in sorted(drawn, key=lambda p: (-p[3], p[0], p[1])):
+        if len(chosen) < problem.size and sum(other[0] == pick[0] for other in chosen) < problem.per_image:
+            chosen.append(pick)
+    return chosen
 
 
 def expected_dice(problem: Problem) -> list[Pick]:
