@@ -250,6 +250,18 @@ def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pi
     return [part[i] for i in range(problem.size) for part in parts.values() if i < len(part)]
 
 
+def exponential_beta(problem: Problem) -> float:
+    """1 at the query that labels cycle 1, 100 one step after the last one."""
+    return 100 ** ((problem.cycle - 1) / (problem.cycles - 1))
+
+
+def sigmoid_beta(problem: Problem, temperature: float) -> float:
+    first, at, last = (
+        1 / (1 + math.exp(-x / temperature)) for x in (-6, 12 * (problem.cycle - 1) / (problem.cycles - 1) - 6, 6)
+    )
+    return 1 + 99 * (at - first) / (last - first)
+
+
 def kmeans_bald(problem: Problem, factor: int, cell: int = 4) -> list[Pick]:
     ranked: list[tuple[Pick, list[float]]] = []
     for name, case in problem.cases.items():

@@ -117,6 +117,31 @@ def test_scores_made_anew_each_turn_change_nothing(monkeypatch: pytest.MonkeyPat
     assert problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20)) == kept
 
 
+@pytest.mark.parametrize(
+    ("options", "betas"),
+    [
+        ("", [1, 3.2, 10, 31.6]),
+        (":schedule=sigmoid", [1, 15.8, 50.5, 85.2]),
+        (":schedule=sigmoid:temperature=0.5", [1, 1.2, 50.5, 99.8]),
+    ],
+)
+def test_clasp_begins_with_the_most_noise(options: str, betas: list[float]) -> None:
+    """The four queries of 5 cycles: the one that labels cycle 1 is step 0."""
+    found = []
+    for cycle in range(1, 5):
+        pool, choice = problems.pool_of(rich(images=1, cycle=cycle), f"clasp_pe{options}")
+        found.append(round(choice.strategy.beta(pool.image(pool.cases[0])), 1))
+    assert found == betas
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "sigmoid"])
+@pytest.mark.parametrize(("cycle", "cycles"), [(0, 1), (1, 1), (0, 2), (1, 2)])
+def test_a_run_of_one_or_two_cycles_has_the_first_beta(schedule: str, cycle: int, cycles: int) -> None:
+    pool, choice = problems.pool_of(rich(cycle=cycle, cycles=cycles), f"clasp_pe:schedule={schedule}:beta_start=3")
+    assert choice.strategy.beta(pool.image(pool.cases[0])) == 3
+    assert len(choose(pool, choice, 20)) == 20
+
+
 def test_schedules() -> None:
     assert [round(exponential(1, 100, k, 5), 6) for k in range(5)] == [1, 3.162278, 10, 31.622777, 100]
     for width in (2, 0.5):
@@ -129,7 +154,7 @@ def test_schedules() -> None:
 
 
 def test_clasp_is_class_power_pe_with_the_beta_of_the_cycle() -> None:
-    made = rich(cycle=2)
+    made = rich(cycle=3)
     pool, choice = problems.pool_of(made, "clasp_pe")
     other, power = problems.pool_of(made, "class_power_pe:beta=10")
     other = replace(other, strategy="clasp_pe")  # the same random streams
