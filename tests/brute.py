@@ -58,9 +58,9 @@ class Problem:
     def patch_in(self, case: Case) -> Start:
         return tuple(min(p, n) for p, n in zip(self.patch, case.shape, strict=True))
 
-    def starts(self, case: Case) -> list[Start]:
+    def starts(self, case: Case, stride_zyx: Start | None = None) -> list[Start]:
         axes = []
-        for patch, length, stride in zip(self.patch_in(case), case.shape, self.stride, strict=True):
+        for patch, length, stride in zip(self.patch_in(case), case.shape, stride_zyx or self.stride, strict=True):
             last = length - patch
             axes.append([s for s in range(last + 1) if s % stride == 0 or s == last])
         return list(product(*axes))
@@ -357,7 +357,7 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
                     found = (name, start, problem.names[present[place]], 0.0)
                     break
         if found is None:
-            starts = problem.starts(case)
+            starts = problem.starts(case, (1, 1, 1))
             place = draw(rng, len(starts), lambda i, s=starts, t=taken: may_take(problem, case, s[i], t))
             if place is None:
                 break

@@ -24,10 +24,11 @@ Flat = npt.NDArray[np.int64]
 class Random(Strategy):
     """Images in shuffled rounds, one patch each time.
 
-    Each patch lies anywhere (`whole` of 1), on a class, or on a class's border: for the latter two a foreground class
-    that is present in the image is drawn, then one of its voxels (border: of the class less its 6-neighbour erosion)
-    as the patch's centre, and the patch is moved inside the image. Where a draw is not allowed it is drawn again.
-    Where a class has no allowed voxel another class is drawn, and where no class has one the patch lies anywhere.
+    Each patch lies anywhere, on a class, or on a class's border: for the latter two a foreground class that is present
+    in the image is drawn, then one of its voxels (border: of the class less its 6-neighbour erosion) as the patch's
+    centre, and the patch is moved inside the image. Patches start at any voxel, whatever the stride. Where a draw is
+    not allowed it is drawn again. Where a class has no allowed voxel another class is drawn, and where no class has
+    one the patch lies anywhere.
 
     Args:
         whole, inside, border: parts of the three kinds, whole numbers.
@@ -145,8 +146,8 @@ def _draw(rng: np.random.Generator, count: int, allowed: Callable[[int], bool], 
 
 
 def _anywhere(image: Image, taken: Sequence[Candidate], rng: np.random.Generator) -> Box | None:
-    """A patch at a start position of the grid, uniformly among those allowed."""
-    grid = image.grid
+    """A patch at any voxel, uniformly among the allowed ones."""
+    grid = image.dense_grid
     place = _draw(
         rng,
         int(np.prod(grid.counts)),
@@ -161,13 +162,13 @@ def _centred(
 ) -> Box | None:
     """A patch around a voxel of the mask (or of its border), uniformly among the voxels whose patch is allowed."""
     voxels = np.flatnonzero(border_of(mask) if of_border else mask)
-    size, shape = image.grid.size_zyx, image.shape_zyx
+    size, shape = image.dense_grid.size_zyx, image.shape_zyx
 
     def box(place: int) -> Box:
         return box_around(as_shape(np.unravel_index(voxels[place], shape)), size, shape)  # type: ignore[arg-type]
 
     def all_allowed() -> Flat:
-        allowed = _allowed(image, taken, Grid.of(shape, size))
+        allowed = _allowed(image, taken, image.dense_grid)
         starts = (
             np.clip(centre - n // 2, 0, length - n)
             for centre, n, length in zip(np.unravel_index(voxels, shape), size, shape, strict=True)
