@@ -206,7 +206,9 @@ def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pi
         if beta is not None:
             component = {label: noised(problem, name, label, s, beta) for label, s in component.items()}
         n = problem.per_image
-        left = {label: max(1, math.floor(n * fraction / len(classes) + 1e-9)) if fraction else 0 for label in classes}
+        left = {
+            label: max(1, math.floor(n * fraction / len(problem.names) + 1e-9)) if fraction else 0 for label in classes
+        }
         left[ALL] = max(1, math.floor(n * (1 - fraction) + 1e-9)) if fraction < 1 else 0
         most = min(n, sum(left.values()))
         order = [(*classes, ALL)[i] for i in problem.rng(name, "order").permutation(len(classes) + 1)]

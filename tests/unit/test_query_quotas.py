@@ -76,8 +76,8 @@ def test_a_class_that_nobody_predicts_leaves_its_quota_to_the_rest() -> None:
 @pytest.mark.parametrize("text", ["class_pe", "class_power_pe", "clasp_pe"])
 def test_no_class_is_predicted_at_all(text: str) -> None:
     """One image has room for all: the classes' share of it goes to the unstratified component."""
-    found, said = components(rich(images=1, unseen=(1, 2, 3, 4), size=15), text)
-    assert found == {"all": 15}
+    found, said = components(rich(images=1, unseen=(1, 2, 3, 4), size=14), text)
+    assert found == {"all": 14}  # four times 2 and 6
     assert len(said) == 4
 
 
@@ -95,7 +95,15 @@ def test_caps(per_image: int, classes: int, fraction: float) -> None:
     cap = caps(per_image, fraction, names)
     hundredths = round(fraction * 100)
     assert cap["all"] == max(1, per_image * (100 - hundredths) // 100)
-    assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * classes))}
+    assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * (classes + 1)))}
+
+
+def test_an_image_gives_each_class_its_cap() -> None:
+    """20 of an image for two classes: 4 of each (13.2 by three, for the unstratified part counts as a class) and 6."""
+    assert caps(20, 0.66, ["head", "tail"]) == {"head": 4, "tail": 4, "all": 6}
+    pool, choice = problems.pool_of(rich(classes=2, images=1), "class_pe")
+    found = choice.strategy.candidates(pool.image(pool.cases[0]))
+    assert Counter(candidate.component for candidate in found) == {"spleen": 4, "left kidney": 4, "all": 6}
 
 
 def test_an_image_never_gives_more_than_its_most() -> None:

@@ -34,11 +34,11 @@ def quotas(size: int, fraction: float, names: Sequence[str], rng: np.random.Gene
 
 
 def caps(per_image: int, fraction: float, names: Sequence[str]) -> dict[str, int]:
-    """Most patches of an image: max(1, floor(n f / C)) per class and max(1, floor(n (1 - f))) unstratified.
+    """Most patches of an image: max(1, floor(n f / (C + 1))) per class and max(1, floor(n (1 - f))) unstratified.
 
-    A share of 0 has no patches.
+    The unstratified part counts as a class in the first. A share of 0 has no patches.
     """
-    per_class = max(1, floor(per_image * fraction / len(names) + 1e-9)) if fraction > 0 else 0
+    per_class = max(1, floor(per_image * fraction / (len(names) + 1) + 1e-9)) if fraction > 0 else 0
     rest = max(1, floor(per_image * (1 - fraction) + 1e-9)) if fraction < 1 else 0
     return {**dict.fromkeys(names, per_class), ALL: rest}
 
