@@ -137,6 +137,27 @@ def test_class_guarantee(start: str, pool) -> None:
             assert all((masks[pick.case][pick.box.slices] == value).any() for pick in mine)
 
 
+def test_each_class_of_the_guarantee_takes_images_that_have_no_patch_yet(pool) -> None:
+    """Eight patches in eight of ten cases: `rarest` has both of its cases, `rare` two of the three that it has left."""
+    folder, _ = pool
+    for seed in range(5):
+        settings = Settings("random", seed, 0, 3, 8, (4, 4, 4), start=True, class_guarantee=True)
+        picks, *_ = query(folder / "prepared", settings, oracle_file=folder / "oracle.h5")
+        assert len({pick.case for pick in picks}) == 8
+
+
+def test_two_images_without_a_patch_of_two_patients(tmp_path: Path) -> None:
+    """Patients `a` and `b` with four cases each: each class has a new case of both."""
+    shapes = {f"{patient}{i}": (6, 6, 6) for patient in "ab" for i in range(4)}
+    dataset = tiny.prepared(tmp_path / "prepared", shapes, groups={case: case[0] for case in shapes})
+    tiny.oracle(tmp_path / "oracle.h5", dataset)
+    for seed in range(8):
+        settings = Settings("random", seed, 0, 3, 6, (2, 2, 2), start=True, class_guarantee=True)
+        picks, *_ = query(tmp_path / "prepared", settings, oracle_file=tmp_path / "oracle.h5")
+        assert len({pick.case for pick in picks}) == 6
+        assert [{a.case[0], b.case[0]} for a, b in zip(picks[::2], picks[1::2], strict=True)] == [{"a", "b"}] * 3
+
+
 def test_without_guarantee_no_truth_is_needed(pool) -> None:
     folder, _ = pool
     for start in ("random", "coverage"):

@@ -88,7 +88,8 @@ class Random(Strategy):
 def guaranteed(pool: Pool, size: int) -> list[Candidate]:
     """Two patches for every class, background included, in two different cases, each centred on a voxel of the class.
 
-    Classes with the fewest cases first. The patches count towards the start's budget.
+    Classes with the fewest cases first. Each class takes cases of two groups (patients) where there are two, and of
+    these such that have no patch yet. The patches count towards the start's budget.
 
     Raises:
         UserError: the budget is smaller than two patches per class, or a class is in no case.
@@ -109,6 +110,8 @@ def guaranteed(pool: Pool, size: int) -> list[Candidate]:
         rng = pool.rng("guarantee", name)
         found: list[str] = []
         order = [cases_of[index][int(place)] for place in rng.permutation(len(cases_of[index]))]
+        with_patch = {pick.case for pick in chosen}
+        order.sort(key=lambda case: case in with_patch)
         for case in _groups_first(order, pool):
             image = pool.with_picked(chosen).image(case)
             if len(found) == 2 or image.patches_left < 1:
