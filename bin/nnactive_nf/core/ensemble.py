@@ -1,4 +1,4 @@
-"""The fold ensemble of a node: probabilities and features of an image, fold by fold."""
+"""The fold ensemble of a node: probabilities and features of an image fold by fold, and the folds' mean logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ WINDOWS_AT_ONCE = 4
 
 
 class BatchedPredictor(nnUNetPredictor):
-    """nnU-Net's sliding window, several windows at a time, summed in float32."""
+    """nnU-Net's sliding window, several windows at a time, summed in float32.
+
+    nnU-Net sums in half, which rounds the small weights in the corners of a window (docs/design.md).
+    """
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -76,8 +79,8 @@ class Ensemble:
         self.configuration = self.plans.get_configuration(first.configuration)
         self.digests = [fold.digest for fold in folds]
         self._weights = [fold.weights for fold in folds]
-        labels = self.plans.get_label_manager(first.nnunet_json)
-        self.classes = int(labels.num_segmentation_heads)
+        self.label_manager = self.plans.get_label_manager(first.nnunet_json)
+        self.classes = int(self.label_manager.num_segmentation_heads)
         self._network: Any = build_network(
             self.configuration, len(first.nnunet_json["channel_names"]), self.classes, False
         )
@@ -86,7 +89,7 @@ class Ensemble:
             perform_everything_on_device=device.type == "cuda", device=device, verbose=False, allow_tqdm=False,
         )  # fmt: skip
         self._predictor.manual_initialization(
-            self._network, self.plans, self.configuration, None, first.nnunet_json, "", first.mirror_axes
+            self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
         )
 
     def __len__(self) -> int:
@@ -103,6 +106,14 @@ class Ensemble:
             self._network.load_state_dict(weights)
             logits = self._predictor.predict_sliding_window_return_logits(data)
             yield torch.softmax(logits, dim=0)
+
+    def mean_logits(self, image: npt.NDArray[np.float32]) -> torch.Tensor:
+        """Logits `[classes, ...]` (float32, on the CPU) averaged over the folds by nnU-Net's own predictor.
+
+        Args:
+            image: preprocessed image `[channels, ...]` on the network grid.
+        """
+        return self._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image))
 
     @property
     def feature_cell(self) -> tuple[int, ...]:
