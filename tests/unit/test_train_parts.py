@@ -218,6 +218,41 @@ def test_what_the_network_sees_holds_a_labelled_voxel(
     assert missing.sum() == 0
 
 
+def test_dice_loss_has_no_smoothing_term_and_ignores_unlabelled_voxels() -> None:
+    trainer = SimpleNamespace(
+        label_manager=LabelManager({"background": 0, "a": 1, "b": 2, "ignore": 3}, None),
+        configuration_manager=SimpleNamespace(batch_dice=False),
+        is_ddp=False, enable_deep_supervision=False, _do_i_compile=lambda: False,
+    )  # fmt: skip
+    loss = ActiveTrainer._build_loss(trainer)
+    target = torch.full((1, 1, 4, 4, 4), 3)
+    target[0, 0, 0, 0, :2] = torch.tensor([0, 1])  # two labelled voxels, none of class b
+    sure = torch.full((1, 3, 4, 4, 4), -30.0)
+    sure[:, 0] = 30  # background everywhere: class a is missed, class b is rightly not there, so 0 / 0
+    sure[0, 1, 1:] = 60  # what is predicted where nothing is labelled counts for nothing
+
+    def value(logits: torch.Tensor) -> float:
+        p = logits.softmax(1)[:, :, 0, 0, :2].double()
+        truth = torch.tensor([[1.0, 0], [0, 1], [0, 0]]).double()
+        entropy = -(truth * logits.log_softmax(1)[0, :, 0, 0, :2].double()).sum() / 2
+        overlap, size = 2 * (p[0] * truth).sum(1), (p[0] + truth).sum(1).clamp_min(1e-8)
+        return float(entropy - (overlap / size)[1:].mean())
+
+    for logits in (sure, torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(1)) * 1e-3 + sure / 20):
+        logits.requires_grad_()
+        found = loss(logits, target)
+        found.backward()
+        assert found.item() == pytest.approx(value(logits.detach()), abs=1e-7)
+        assert logits.grad is not None and torch.isfinite(logits.grad).all()
+        assert not logits.grad[0, :, 1:].any()
+    # A probability of 1e-6 for a class that is not there: 1e-5 of smoothing would make it a Dice of 0.83.
+    faint = torch.zeros(1, 3, 4, 4, 4)
+    faint[:, 2] = float(np.log(1e-6))
+    assert float(loss(faint, target)) == pytest.approx(value(faint), abs=1e-5)
+    nothing = loss(sure, torch.full_like(target, 3))
+    assert nothing.item() == 0
+
+
 def test_training_folder_marks_unlabelled_voxels_to_ignore(prepared: Path, labels_file: Path, folder: Path) -> None:
     import blosc2
 
