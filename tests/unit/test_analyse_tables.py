@@ -247,11 +247,9 @@ def test_regimes_of_a_data_set_are_joined_once():
 
 
 def test_ranks_that_are_shared():
-    """`a` and `b` are level up to the last digits of the sums; they share the first place and the chance of it."""
-    a = {1: [0.5, 0.7], 2: [0.5, 0.8], 3: [0.5, 0.9]}
-    b = {1: [0.5, 0.1 + 0.6], 2: [0.5, 0.2 * 4], 3: [0.5, 0.3 * 3]}
+    """`a` and `b` are level up to the last digit of a sum; they share the first place and the chance of it."""
+    a, b, low = ({seed: [0.2, dice] for seed in (1, 2, 3)} for dice in (0.3, 0.1 + 0.2, 0.25))
     assert a != b
-    low = {seed: [0.5, 0.6] for seed in a}
     curves = {("p", "low"): {"random": low, "a": a, "b": b}, ("p", "high"): {"random": a, "a": low, "b": low}}
     ranks = all_tables(study_of(curves), draws=50)["ranks"].query("measure == 'final_dice'")
     ranks = ranks.set_index(["regime", "strategy"])
@@ -260,6 +258,7 @@ def test_ranks_that_are_shared():
         **{("high", "random"): 1.0, ("high", "a"): 2.5, ("high", "b"): 2.5},
         **{("all", "a"): 2.0, ("all", "b"): 2.0, ("all", "random"): 2.0},
     }
+    assert ranks["low"].to_list() == ranks["high"].to_list() == ranks["rank"].to_list()  # all seeds are alike
     assert ranks["best_share"].to_dict() == pytest.approx(
         {
             **{("low", "a"): 0.5, ("low", "b"): 0.5, ("low", "random"): 0.0},
