@@ -33,6 +33,7 @@ process {{
     }}
 }}
 """
+JOBS = SLURM_CONF.parent / "log" / "jobs.txt"  # a line for each job that has ended, of all runs
 WAIT = 1800  # seconds after which a run counts as one that hangs
 
 
@@ -145,6 +146,7 @@ def test_stopped_killed_and_starved_jobs_come_back(slurm, apptainer_image, here_
     starved.write_text(here_config.read_text() + STARVED)
     arguments = ("-profile", "slurm,apptainer,test", "-c", starved)
     store = tmp_path / "run" / "checkpoints"
+    earlier = len(JOBS.read_text().splitlines()) if JOBS.exists() else 0
 
     first = Started(tmp_path / "run", slurm, *arguments, **ONE_NODE)
     first.wait_for(lambda: len(list(store.rglob("latest.pth"))) == 2)
@@ -168,8 +170,7 @@ def test_stopped_killed_and_starved_jobs_come_back(slurm, apptainer_image, here_
         assert len(record["resumed_from"]) == 2, "once after the cancelled run, once after its own stop"
         assert 0 < record["resumed_from"][0] < record["resumed_from"][1]
     # What SLURM and Nextflow say of it: the query was killed once for its memory and came back with more.
-    ended = (SLURM_CONF.parent / "log" / "jobs.txt").read_text().splitlines()
-    here = [line for line in ended if str(tmp_path) in line]
+    here = [line for line in JOBS.read_text().splitlines()[earlier:] if str(tmp_path) in line]
     queries = [
         (line.split("JobState=")[1].split()[0], line.split("mem=")[1].split(",")[0])
         for line in here
