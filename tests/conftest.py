@@ -263,9 +263,17 @@ def nextflow_program() -> Path:
     return NEXTFLOW
 
 
-def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
-    """The command line of a run."""
-    command = [str(nextflow_program()), "run", str(project / "main.nf"), *map(str, args)]
+def nextflow_release(version: str) -> Path:
+    """Another Nextflow than that of `make setup`."""
+    program = NEXTFLOW_VERSIONS / version / "nextflow"
+    if not program.exists():
+        lacks("nextflow-versions", f"no Nextflow {version} in {NEXTFLOW_VERSIONS} (set NEXTFLOW_VERSIONS_DIR)")
+    return program
+
+
+def nextflow_command(*args: object, project: Path = ROOT, program: Path | None = None, **params: object) -> list[str]:
+    """The command line of a run, with the Nextflow of `make setup` or another `program`."""
+    command = [str(program or nextflow_program()), "run", str(project / "main.nf"), *map(str, args)]
     for name, value in params.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return [*command, "-with-trace", "trace_of_test.txt", "-ansi-log", "false"]
@@ -277,11 +285,12 @@ def run_nextflow(
     timeout: float = 1200,
     env: dict[str, str] | None = None,
     project: Path = ROOT,
+    program: Path | None = None,
     **params: object,
 ) -> Run:
     """Run the workflow in a launch folder and read its trace."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = nextflow_command(*args, project=project, **params)
+    command = nextflow_command(*args, project=project, program=program, **params)
     trace = folder / "trace_of_test.txt"
     trace.unlink(missing_ok=True)
     done = _run(command, folder, timeout, env or {})
