@@ -162,7 +162,7 @@ def test_what_only_the_launcher_can_tell(tmp_path: Path) -> None:
 def test_no_scheduler(tmp_path: Path) -> None:
     """Nextflow ends the run at once: the table tells even so."""
     env = {"PATH": path_without(tmp_path / "programs", "sbatch")}
-    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm", env=env, timeout=300)
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm", env=env, timeout=900)
     assert run.returncode == 1
     faults = [line for line in table(run) if line.state == "FAULT"]
     assert [line.check for line in faults] == ["task starts"]

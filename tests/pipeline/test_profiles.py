@@ -137,7 +137,7 @@ def job_script(folder: Path, profile: str, process: str, **params: object) -> st
     )
     (mini / "nextflow.config").write_text(f"includeConfig '{ROOT}/nextflow.config'\nprocess.errorStrategy = 'finish'\n")
     path = f"{commands}:{os.environ['PATH']}"
-    run_nextflow(folder, "-profile", profile, project=mini, env={"PATH": path}, timeout=300, **params)
+    run_nextflow(folder, "-profile", profile, project=mini, env={"PATH": path}, timeout=900, **params)
     scripts = list((folder / "work").glob("*/*/.command.run"))
     assert len(scripts) == 1
     return scripts[0].read_text()

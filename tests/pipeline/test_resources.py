@@ -75,7 +75,7 @@ def asked(folder: Path, prepared: Path, raw: Path, attempt: int = 1, executor: s
         "    println('found ' + groovy.json.JsonOutput.toJson(found))\n}\n"
     )
     parser = {"NXF_SYNTAX_PARSER": "v2" if attempt > 1 else "v1"}
-    done = run_nextflow(mini, project=mini, timeout=300, env=parser)
+    done = run_nextflow(mini, project=mini, timeout=900, env=parser)
     assert done.returncode == 0, done.output
     found: dict[str, Any] = json.loads(re.findall(r"^found (.*)$", done.stdout, flags=re.MULTILINE)[0])
     assert all(value % GIB == 0 for value in found.values()) or executor == "local"

@@ -225,7 +225,7 @@ GROOVY = ("main.nf", "workflows", "modules", "functions")
 def test_lint() -> None:
     done = subprocess.run(
         [nextflow_program(), "-log", "/dev/null", "lint", *GROOVY, "nextflow.config", "conf"],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "had no errors" in done.stdout
@@ -235,7 +235,7 @@ def test_lint_finds_something(tmp_path: Path) -> None:
     (tmp_path / "wrong.nf").write_text("workflow {\n    main:\n    println unknown\n}\n")
     done = subprocess.run(
         [nextflow_program(), "-log", "/dev/null", "lint", "wrong.nf"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode != 0
 
