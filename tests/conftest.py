@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -23,9 +24,19 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Tests that start whole programs of their own: one after the other, on one worker.
 ALONE = ("pipeline", "slow", "browser", "cluster", "hippocampus")
 
+# The workflow's version, as images are named by it: the manifest's.
+VERSION = re.findall(r"^ *version = '(.*)'", (ROOT / "nextflow.config").read_text(), flags=re.MULTILINE)[0]
+
 # The cluster that setup/cluster.sh makes on this machine, and the image that its tests run in.
 SLURM_CONF = ROOT / ".tools" / "slurm" / "slurm.conf"
-IMAGE = ROOT / ".tools" / "nnactive-nf-0.1.0.sif"
+IMAGE = ROOT / ".tools" / f"nnactive-nf-{VERSION}.sif"
+
+# Newer Nextflow and the plugins of Seqera Platform lie beside the project where they are at all.
+NEXTFLOW_VERSIONS = Path(os.environ.get("NEXTFLOW_VERSIONS_DIR", ROOT.parent / "shared" / "nextflow"))
+
+# What a test may lack on a machine. With CI=true all of it is required, the newer Nextflow where its folder is there: a
+# test that would skip for want of it fails. NNACTIVE_REQUIRED (names with commas or blanks) says otherwise.
+PARTS = ("nextflow", "nextflow-versions", "chromium", "slurm", "apptainer", "podman", "hippocampus")
 
 # What a real cluster is spared: jobs are asked for every two seconds, and root has no rights beyond its user namespace.
 HERE = """
@@ -40,6 +51,32 @@ executor {
 
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("project")
+
+
+def required_parts(environment: Mapping[str, str]) -> frozenset[str]:
+    """The parts that this machine has promised to have."""
+    if "NNACTIVE_REQUIRED" in environment:
+        required = frozenset(re.findall(r"[^,\s]+", environment["NNACTIVE_REQUIRED"]))
+        if unknown := required.difference(PARTS):
+            raise pytest.UsageError(
+                f"NNACTIVE_REQUIRED: unknown {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
+            )
+        return required
+    if environment.get("CI") != "true":
+        return frozenset()
+    return frozenset(PARTS if NEXTFLOW_VERSIONS.is_dir() else set(PARTS) - {"nextflow-versions"})
+
+
+def lacks(part: str, why: str) -> NoReturn:
+    """Skip a test for want of one of `PARTS`, or fail it where that part is required."""
+    assert part in PARTS, part
+    if part in required_parts(os.environ):
+        pytest.fail(f"{why}; {part} is required here, by CI=true or NNACTIVE_REQUIRED", pytrace=False)
+    pytest.skip(why)
+
+
+def pytest_configure() -> None:
+    required_parts(os.environ)  # a name that is not known is told at once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,19 +123,19 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of a Chromium; the test skips where there is none."""
+    """Path of a Chromium."""
     for name in CHROMIUM_NAMES:
         if path := shutil.which(name):
             return path
-    pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    lacks("chromium", "no Chromium on PATH (Debian: apt-get install chromium)")
 
 
 @pytest.fixture(scope="session")
 def hippocampus() -> Path:
-    """The Decathlon's Hippocampus folder; the test skips where it is missing."""
+    """The Decathlon's Hippocampus folder."""
     folder = Path(os.environ.get("HIPPOCAMPUS_DIR", ROOT.parent / "shared" / "data" / "Task04_Hippocampus"))
     if not (folder / "dataset.json").is_file():
-        pytest.skip(f"no Hippocampus data in {folder} (set HIPPOCAMPUS_DIR)")
+        lacks("hippocampus", f"no Hippocampus data in {folder} (set HIPPOCAMPUS_DIR)")
     return folder
 
 
@@ -186,10 +223,10 @@ def slurm() -> dict[str, str]:
     """Variables that reach the SLURM of `setup/cluster.sh start`."""
     env = {"SLURM_CONF": str(SLURM_CONF), "PATH": f"{ROOT / '.tools' / 'bin'}:{os.environ['PATH']}"}
     if not SLURM_CONF.exists() or not shutil.which("sinfo"):
-        pytest.skip("no SLURM here (as root on Debian: setup/cluster.sh install; setup/cluster.sh start)")
+        lacks("slurm", "no SLURM here (as root on Debian: setup/cluster.sh install; setup/cluster.sh start)")
     state = subprocess.run(["sinfo", "-h", "-o", "%T"], env={**os.environ, **env}, capture_output=True, check=False)
     if state.returncode != 0 or not state.stdout.strip():
-        pytest.skip("SLURM does not answer (setup/cluster.sh start)")
+        lacks("slurm", "SLURM does not answer (setup/cluster.sh start)")
     return env
 
 
@@ -197,7 +234,7 @@ def slurm() -> dict[str, str]:
 def apptainer_image() -> Path:
     """The image for Apptainer, packed or as a root folder."""
     if not (ROOT / ".tools" / "bin" / "apptainer").exists() or not IMAGE.exists():
-        pytest.skip("no Apptainer image here (setup/cluster.sh folder, or make sif)")
+        lacks("apptainer", "no Apptainer image here (setup/cluster.sh folder, or make sif)")
     return IMAGE
 
 
@@ -219,11 +256,16 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
-    """The command line of a run; the test skips where Nextflow is not set up."""
+def nextflow_program() -> Path:
+    """The Nextflow of `make setup`."""
     if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
-    command = [str(NEXTFLOW), "run", str(project / "main.nf"), *map(str, args)]
+        lacks("nextflow", "no .tools/bin/nextflow (make setup)")
+    return NEXTFLOW
+
+
+def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
+    """The command line of a run."""
+    command = [str(nextflow_program()), "run", str(project / "main.nf"), *map(str, args)]
     for name, value in params.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return [*command, "-with-trace", "trace_of_test.txt", "-ansi-log", "false"]

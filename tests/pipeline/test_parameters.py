@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NEXTFLOW, ROOT, Run
+from conftest import ROOT, Run, nextflow_program
 from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.pipeline
@@ -47,9 +47,7 @@ def same_lines(found: list[str], expected: list[str]) -> None:
 
 
 def test_every_parameter_is_described_and_has_the_same_default() -> None:
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
-    command = [NEXTFLOW, "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
+    command = [nextflow_program(), "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True)
     config = dict(re.findall(r"^params\.(\w+) = (.*)$", done.stdout, flags=re.MULTILINE))
     assert set(config) == set(PROPERTIES)

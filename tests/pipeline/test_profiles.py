@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import NEXTFLOW, ROOT, run_nextflow
+from conftest import ROOT, VERSION, nextflow_program, run_nextflow
+
+from nnactive_nf import __version__
 
 pytestmark = pytest.mark.pipeline
 
@@ -30,11 +32,9 @@ OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "stub")
 @functools.cache
 def resolved(profile: str, site: Path | None = None) -> dict[str, str]:
     """What `nextflow config` says under a profile, by name without quotes."""
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
     laid_over = ["-c", str(site)] if site else []
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
+        [nextflow_program(), "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
         capture_output=True,
         text=True,
         check=False,
@@ -99,17 +99,17 @@ def test_profiles_combine():
 
 
 def test_the_image_has_the_version_of_the_workflow():
-    version = re.search(r"version = '(.*)'", (ROOT / "nextflow.config").read_text())
-    assert version is not None
     for engine in ENGINES:
-        assert version[1] in resolved(engine)["process.container"]
-    assert f"ARG VERSION={version[1]}" in (ROOT / "containers/Containerfile").read_text()
-    assert f"VERSION={version[1]}" in (ROOT / "containers/nnactive.def").read_text()
+        assert VERSION in resolved(engine)["process.container"]
+    assert f"ARG VERSION={VERSION}\n" in (ROOT / "containers/Containerfile").read_text()
+    assert f"VERSION={VERSION}\n" in (ROOT / "containers/nnactive.def").read_text()
+    assert f'version = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert __version__ == VERSION
 
 
 def test_the_site_example_has_the_last_word():
     site = resolved("slurm,apptainer,gpu", ROOT / "conf" / "site.example.config")
-    assert site["process.container"] == "'/shared/images/nnactive-nf-0.1.0.sif'"
+    assert site["process.container"] == f"'/shared/images/nnactive-nf-{VERSION}.sif'"
     assert site["process.withLabel:gpu.queue"] == "'gpu'"
     assert "a100" in str({key: value for key, value in site.items() if "withLabel:gpu.accelerator" in key})
     assert site["process.withLabel:gpu.maxRetries"] == "5"

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import click
 import pytest
-from conftest import NEXTFLOW, ROOT, Run, copy_project, nextflow_command, run_nextflow
+from conftest import ROOT, Run, copy_project, nextflow_command, nextflow_program, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
@@ -220,10 +220,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def test_lint() -> None:
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", "lint", "main.nf", "workflows", "modules", "functions", "nextflow.config", "conf"],
+        [nextflow_program(), "-log", "/dev/null", "lint", "main.nf", "workflows", "modules", "functions",
+         "nextflow.config", "conf"],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -232,10 +231,8 @@ def test_lint() -> None:
 
 def test_lint_finds_something(tmp_path: Path) -> None:
     (tmp_path / "wrong.nf").write_text("workflow {\n    main:\n    println unknown\n}\n")
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", "lint", "wrong.nf"],
+        [nextflow_program(), "-log", "/dev/null", "lint", "wrong.nf"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode != 0
