@@ -19,7 +19,7 @@ process ANALYSE {
     val code
 
     output:
-    path 'tables'
+    path 'tables/*'
 
     script:
     """
