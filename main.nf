@@ -11,6 +11,7 @@ include { help_text ; parameter_errors ; typed_parameters } from './functions/pa
 include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
 include { tell_at_end } from './functions/shell.nf'
+include { site_errors } from './functions/site.nf'
 include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
@@ -24,7 +25,7 @@ workflow {
     }
     def values = typed_parameters(params)
     if( params.preflight ) {
-        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + (is_table(values) ? study_errors(values) : []))
+        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + site_errors(values) + (is_table(values) ? study_errors(values) : []))
         def there = typed_rows(values).findAll { row -> row.input && !is_phantom(row) && !is_awaited(row) }
         def seen = preflight_notes(values)
         PREFLIGHT(values, there.collect { row -> "${raw_folder(row)}".toString() }.unique(), seen)
@@ -33,7 +34,7 @@ workflow {
         }
         return
     }
-    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + forecast_errors(values))
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + forecast_errors(values) + (values.plan ? [] : site_errors(values)))
     def rows = study_rows(values)
     if( values.plan ) {
         println forecast(plan_rows(rows), values)

@@ -2,7 +2,7 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; labelled_patches ; node_id ; row_of } from '../functions/plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
@@ -37,8 +37,12 @@ workflow PROGRESS {
                 log.info(dice_line(plan, seen, node))
         },
         onComplete: {
-            if( seen.evaluated.size() == seen.total )
-                log.info(summary(plan, seen))
+            def lost = node_ids(plan) - seen.evaluated.keySet()
+            if( lost )
+                error("""\
+                    ${lost.size()} of ${seen.total} ensembles were not evaluated: ${lost.take(5).join(', ')}${lost.size() > 5 ? ', ..' : ''}
+                    A task of theirs has failed; errorStrategy must not pass over one ('ignore').""".stripIndent())
+            log.info(summary(plan, seen))
         },
     )
 }
