@@ -20,6 +20,7 @@ include { PREDICT } from '../modules/predict.nf'
 include { EVALUATE } from '../modules/evaluate.nf'
 include { ANALYSE } from '../modules/analyse.nf'
 include { REPORT } from '../modules/report.nf'
+include { PROTOCOL } from '../modules/protocol.nf'
 include { CLEANUP } from './cleanup.nf'
 include { PROGRESS } from './progress.nf'
 
@@ -72,7 +73,7 @@ workflow ACTIVE_LEARNING {
     ensembles = TRAIN.out.folds
         .map { node, _fold, folder -> [groupKey(node, row_of(plan, node).folds), folder] }
         .groupTuple()
-        .map { key, folders -> [key.target, folders.toSorted { folder -> folder.name }] }
+        .map { key, folders -> [key.getGroupTarget(), folders.toSorted { folder -> folder.name }] }
 
     // [node, settings, prepared folder, whole masks of the test set, [folders of folds]]
     tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference ->
@@ -93,7 +94,7 @@ workflow ACTIVE_LEARNING {
     maps = PREDICT.out
         .map { node, file -> [groupKey(node, row_of(plan, node).shards), file] }
         .groupTuple()
-        .map { key, files -> [key.target, files.toSorted { file -> file.name }] }
+        .map { key, files -> [key.getGroupTarget(), files.toSorted { file -> file.name }] }
 
     // [trajectory, labels so far or [], uncertainty maps or []]: the starts, those that need no model, those that do
     asked = channel.fromList(start_trajectories(plan)).map { trajectory -> [trajectory, [], []] }
@@ -136,7 +137,7 @@ workflow ACTIVE_LEARNING {
     parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
-    parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)
+    PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
     metrics = EVALUATE.out.branch { node, _file ->
         reference: row_of(plan, node).whole_pool
