@@ -15,6 +15,7 @@ include { site_errors } from './functions/site.nf'
 include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
+include { lost_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
@@ -40,12 +41,15 @@ workflow {
         println forecast(plan_rows(rows), values)
         return
     }
-    ACTIVE_LEARNING(plan_rows(rows), values)
+    def plan = plan_rows(rows)
+    def evaluated = new java.util.concurrent.ConcurrentHashMap()
+    ACTIVE_LEARNING(plan, values, evaluated)
 
     workflow.onComplete = {
+        def lost = workflow.success || !workflow.stats.ignoredCount ? '' : lost_text(plan, evaluated) + '\n'
         tell_at_end(workflow.success
             ? "Done. The report is ${file(values.outdir)}/report.html"
-            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
+            : "${lost}The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
     }
 }
 

@@ -28,6 +28,7 @@ workflow ACTIVE_LEARNING {
     take:
     plan // rows, see functions/plan.nf
     values // all parameters
+    evaluated // filled by PROGRESS
 
     main:
     shared_folders(plan, values).each { folder -> folder.mkdirs() } // containers mount them
@@ -59,7 +60,9 @@ workflow ACTIVE_LEARNING {
     // [dataset, prepared folder, whole masks of the pool, whole masks of the test set]
     prepared = PREPARE.out
 
-    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds
+    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
+    // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
+    // it: its number must be right, and no task may be passed over (functions/site.nf).
     labels = channel.topic('labels').take(annotation_rounds(plan))
 
     // [node, fold, settings, prepared folder, label masks], one task each
@@ -80,7 +83,7 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out)
+    PROGRESS(plan, labels, EVALUATE.out, evaluated)
 
     // [node, shard, settings, prepared folder, [folders of folds]], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)

@@ -9,12 +9,13 @@ workflow PROGRESS {
     plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
+    evaluated // filled here: id of a node -> [older, dice]
 
     main:
     def seen = [
         total: annotation_rounds(plan),
         width: name_width(plan),
-        evaluated: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> [older, dice]
+        evaluated: evaluated,
         waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
@@ -37,14 +38,18 @@ workflow PROGRESS {
                 log.info(dice_line(plan, seen, node))
         },
         onComplete: {
-            def lost = node_ids(plan) - seen.evaluated.keySet()
-            if( lost )
-                error("""\
-                    ${lost.size()} of ${seen.total} ensembles were not evaluated: ${lost.take(5).join(', ')}${lost.size() > 5 ? ', ..' : ''}
-                    A task of theirs has failed; errorStrategy must not pass over one ('ignore').""".stripIndent())
-            log.info(summary(plan, seen))
+            if( seen.evaluated.size() == seen.total )
+                log.info(summary(plan, seen))
         },
     )
+}
+
+// The last words of a run without a fault that is no success: a failed task was passed over, by a configuration in which
+// that is not to be seen beforehand.
+def lost_text(plan, evaluated) {
+    def lost = node_ids(plan) - evaluated.keySet()
+    "ERROR: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: " +
+        lost.take(5).join(', ') + (lost.size() > 5 ? ', ..' : '')
 }
 
 // Whether a file was there before this run. Nextflow does not tell which tasks -resume took from an earlier run.
