@@ -33,6 +33,10 @@ IMAGE = ROOT / ".tools" / f"nnactive-nf-{VERSION}.sif"
 
 # Newer Nextflow and the plugins of Seqera Platform lie beside the project where they are at all.
 NEXTFLOW_VERSIONS = Path(os.environ.get("NEXTFLOW_VERSIONS_DIR", ROOT.parent / "shared" / "nextflow"))
+NEXTFLOW_26 = Path(os.environ.get("NEXTFLOW_26", NEXTFLOW_VERSIONS / "26.04.6" / "nextflow"))
+
+# The Nextflow of `make setup`, whose parser is the old one, and the newer one, whose parser is the strict one.
+VERSIONS = ("25.04", "26.04")
 
 # What a test may lack on a machine. With CI=true all of it is required, the newer Nextflow where its folder is there: a
 # test that would skip for want of it fails. NNACTIVE_REQUIRED (names with commas or blanks) says otherwise.
@@ -48,6 +52,8 @@ executor {
     exitReadTimeout = '20 sec'
 }
 """
+
+QUIET = "".join(f"{report}.enabled = false\n" for report in ("trace", "report", "timeline", "dag"))
 
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("project")
@@ -256,24 +262,18 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def nextflow_program() -> Path:
-    """The Nextflow of `make setup`."""
-    if not NEXTFLOW.exists():
+def nextflow_program(version: str = VERSIONS[0]) -> Path:
+    """The Nextflow of one of `VERSIONS`: that of `make setup`, or a newer one that lies beside the project."""
+    if version == VERSIONS[0] and not NEXTFLOW.exists():
         lacks("nextflow", "no .tools/bin/nextflow (make setup)")
-    return NEXTFLOW
+    if version == VERSIONS[1] and not NEXTFLOW_26.exists():
+        lacks("nextflow-versions", f"no Nextflow {version} in {NEXTFLOW_26} (set NEXTFLOW_26)")
+    return {VERSIONS[0]: NEXTFLOW, VERSIONS[1]: NEXTFLOW_26}[version]
 
 
-def nextflow_release(version: str) -> Path:
-    """Another Nextflow than that of `make setup`."""
-    program = NEXTFLOW_VERSIONS / version / "nextflow"
-    if not program.exists():
-        lacks("nextflow-versions", f"no Nextflow {version} in {NEXTFLOW_VERSIONS} (set NEXTFLOW_VERSIONS_DIR)")
-    return program
-
-
-def nextflow_command(*args: object, project: Path = ROOT, program: Path | None = None, **params: object) -> list[str]:
-    """The command line of a run, with the Nextflow of `make setup` or another `program`."""
-    command = [str(program or nextflow_program()), "run", str(project / "main.nf"), *map(str, args)]
+def nextflow_command(*args: object, project: Path = ROOT, version: str = VERSIONS[0], **params: object) -> list[str]:
+    """The command line of a run."""
+    command = [str(nextflow_program(version)), "run", str(project / "main.nf"), *map(str, args)]
     for name, value in params.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return [*command, "-with-trace", "trace_of_test.txt", "-ansi-log", "false"]
@@ -285,16 +285,25 @@ def run_nextflow(
     timeout: float = 1200,
     env: dict[str, str] | None = None,
     project: Path = ROOT,
-    program: Path | None = None,
+    version: str = VERSIONS[0],
+    measured: bool = True,
     **params: object,
 ) -> Run:
-    """Run the workflow in a launch folder and read its trace."""
+    """Run the workflow in a launch folder, by one of the `VERSIONS` of Nextflow, and read its trace.
+
+    Not `measured`, Nextflow writes no reports of its own, which take it longer than an empty task does: the trace is
+    then what it prints, a name and COMPLETED (SUBMITTED in a run that failed) or CACHED for each task.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = nextflow_command(*args, project=project, program=program, **params)
+    command = nextflow_command(*args, project=project, version=version, **params)
     trace = folder / "trace_of_test.txt"
     trace.unlink(missing_ok=True)
+    if not measured:
+        (folder / "quiet.config").write_text(QUIET)
+        command = [word for word in command if word not in ("-with-trace", trace.name)] + ["-c", "quiet.config"]
     done = _run(command, folder, timeout, env or {})
-    return Run(done.returncode, done.stdout, done.stderr, folder, _read_trace(trace))
+    rows = _read_trace(trace) if measured else _printed_trace(done)
+    return Run(done.returncode, done.stdout, done.stderr, folder, rows)
 
 
 def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str]) -> Command:
@@ -310,6 +319,12 @@ def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str])
         check=False,
     )
     return Command(done.returncode, done.stdout, done.stderr)
+
+
+def _printed_trace(done: Command) -> list[dict[str, str]]:
+    status = {"Cached": "CACHED", "Submitted": "SUBMITTED" if done.returncode else "COMPLETED"}
+    lines = re.findall(r"^\[../\w{6}\] (Cached|Submitted) process > (.+)$", done.stdout, flags=re.MULTILINE)
+    return [{"name": name, "status": status[verb]} for verb, name in lines]
 
 
 def _read_trace(path: Path) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Run, nextflow_program
+from conftest import ROOT, VERSIONS, Run, nextflow_program
 from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.pipeline
@@ -68,10 +68,10 @@ def test_the_schema_is_one_and_complete() -> None:
             Draft202012Validator(schema).validate(schema["default"])
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
-def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: str) -> None:
     run = nextflow(
-        env={"NXF_SYNTAX_PARSER": parser}, timeout=HANG,
+        version=version, timeout=HANG,
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
         groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, VERSION, nextflow_program, run_nextflow
+from conftest import ROOT, VERSION, VERSIONS, nextflow_program, run_nextflow
 
 from nnactive_nf import __version__
 
@@ -26,15 +26,15 @@ EXECUTORS = {
     "azurebatch": "azurebatch",
     "k8s": "k8s",
 }
-OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "stub")
+OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "test_full", "stub")
 
 
 @functools.cache
-def resolved(profile: str, site: Path | None = None) -> dict[str, str]:
+def resolved(profile: str, site: Path | None = None, version: str = VERSIONS[0]) -> dict[str, str]:
     """What `nextflow config` says under a profile, by name without quotes."""
     laid_over = ["-c", str(site)] if site else []
     done = subprocess.run(
-        [nextflow_program(), "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
+        [nextflow_program(version), "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +89,26 @@ def test_gpu_and_cpu_choose_the_device():
     assert "process.accelerator" in resolved("gpu")
     assert resolved("cpu")["params.device"] == "'cpu'"
     assert resolved("cpu")["process.ext.no_gpu"] == "true"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_names_gpu_gets_it(version):
+    for profile in ("test,gpu", "gpu,test", "gpu,hippocampus_cpu"):
+        assert resolved(profile, version=version)["params.device"] == "'cuda'", profile
+    assert resolved("test", version=version)["params.device"] == "'cpu'"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_manifest_and_the_reports_of_a_run_by_its_time(version):
+    profile = resolved("test_full", version=version)
+    assert profile["params.input"] == "'msd:Task04_Hippocampus'" and profile["params.cycles"] == "3"
+    assert profile["manifest.license"] == "'Apache-2.0'" and "nnactive-nf authors" in profile["manifest.contributors"]
+    names = [profile[f"{report}.file"] for report in ("trace", "timeline", "report", "dag")]
+    found = [re.fullmatch(r"'results/pipeline_info/[a-z]+_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)\.\w+'", it) for it in names]
+    assert all(found) and len({match[1] for match in found if match}) == 1
+    # not those of the run before, which a command that is refused must not touch
+    assert resolved("test", version=version)["trace.file"] != names[0]
+    assert not any(profile.get(f"{report}.overwrite") == "true" for report in ("trace", "timeline", "report", "dag"))
 
 
 def test_profiles_combine():

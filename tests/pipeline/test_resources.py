@@ -74,8 +74,7 @@ def asked(folder: Path, prepared: Path, raw: Path, attempt: int = 1, executor: s
         f"    def found = [{', '.join(calls)}].collectEntries {{ name, memory -> [name, memory.toBytes()] }}\n"
         "    println('found ' + groovy.json.JsonOutput.toJson(found))\n}\n"
     )
-    parser = {"NXF_SYNTAX_PARSER": "v2" if attempt > 1 else "v1"}
-    done = run_nextflow(mini, project=mini, timeout=900, env=parser)
+    done = run_nextflow(mini, project=mini, timeout=900)
     assert done.returncode == 0, done.output
     found: dict[str, Any] = json.loads(re.findall(r"^found (.*)$", done.stdout, flags=re.MULTILINE)[0])
     assert all(value % GIB == 0 for value in found.values()) or executor == "local"
@@ -162,5 +161,5 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
         found.setdefault(name, set()).add(int(re.findall(r"# memory (\d+)", text)[0]))
     assert found == {
         "PHANTOM": {4}, "PREPARE": {3}, "QUERY": {3}, "ANNOTATE": {4}, "TRAIN": {8}, "PREDICT": {9}, "EVALUATE": {2},
-        "ANALYSE": {4}, "REPORT": {4},
+        "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
     }  # fmt: skip
