@@ -26,7 +26,7 @@ EXECUTORS = {
     "azurebatch": "azurebatch",
     "k8s": "k8s",
 }
-OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "test_full", "stub")
+OTHERS = ("standard", "gpu", "cpu", "test", "test_full", "hippocampus_cpu", "hippocampus_quick", "stub")
 
 
 @functools.cache
@@ -116,6 +116,18 @@ def test_profiles_combine():
     assert together["process.executor"] == "'slurm'"
     assert together["apptainer.enabled"] == "true"
     assert together["params.input"] == "'phantom'"
+
+
+def test_the_study_of_hippocampus_trains_long_enough_to_learn_from_labels():
+    """What docs/studies.md says of both profiles: the same data and queries, trained for two different questions."""
+    study, quick = resolved("hippocampus_cpu"), resolved("hippocampus_quick")
+    steps = [int(profile["params.epochs"]) * int(profile["params.iterations"]) for profile in (study, quick)]
+    assert steps[0] >= 1500 > steps[1]
+    assert study["params.full_reference"] == "true"
+    assert len(study["params.seeds"].split(",")) >= 3
+    assert int(study["params.cycles"]) >= 3
+    for name in ("dataset", "patch_size", "test_fraction", "split_seed", "device"):
+        assert study[f"params.{name}"] == quick[f"params.{name}"]
 
 
 def test_the_image_has_the_version_of_the_workflow():
