@@ -46,10 +46,10 @@ workflow {
     ACTIVE_LEARNING(plan, values, evaluated)
 
     workflow.onComplete = {
-        def lost = workflow.success || !workflow.stats.ignoredCount ? '' : lost_text(plan, evaluated) + '\n'
-        tell_at_end(workflow.success
+        def lost = workflow.success ? lost_text(plan, evaluated) : ''
+        tell_at_end(lost ?: (workflow.success
             ? "Done. The report is ${file(values.outdir)}/report.html"
-            : "${lost}The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
+            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there."))
     }
 }
 

@@ -65,7 +65,7 @@ def test_a_second_run_with_resume_runs_nothing(phantom_run: Run) -> None:
 
 def test_shards_cores_and_parser_choose_the_same_patches(phantom_run: Run, tmp_path: Path) -> None:
     """Trainings come from the first run's store, so they return at once; maps and queries are made anew."""
-    (tmp_path / "site.config").write_text("process { withName: 'PREPARE|QUERY' { cpus = 2 } }\n")
+    (tmp_path / "site.config").write_text("process { withName: 'PREPARE|QUERY|TRAIN' { cpus = 2 } }\n")
     done = run_nextflow(
         tmp_path, "-profile", "test", "-c", "site.config", version=VERSIONS[NEXTFLOW_26.exists()],
         shards=3, checkpoint_store=phantom_run.folder / "checkpoints",

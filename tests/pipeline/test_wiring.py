@@ -272,7 +272,8 @@ pathlib.Path(".note.json").write_text(json.dumps(note))
 folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"])
 files = dict(prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"], predict=["--out"],
              evaluate=["--out"], report=["--out", "--versions-out"])
-inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"])
+inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"],
+              analyse=["metrics.csv"], report=["curve.png"])
 for option in folders.get(name, []):
     folder = pathlib.Path(found[option])
     folder.mkdir(parents=True)
