@@ -109,9 +109,9 @@ def test_large_images_ask_for_more_at_each_attempt(large: tuple[Path, Path], tmp
     volume = 200 * 600 * 600 / GIB  # GiB of one byte per voxel
     test = 275 * 512 * 512 / GIB
     assert first["train"] == -(-(6 + 81 * volume) // 1)
-    assert first["predict"] == -(-(1.25 + 4 * (4 * 16 + 4 + 2) * volume) // 1)
-    assert first["predict_folds"] == -(-(1.25 + (4 * 70 + 6 * 5 * 16) * volume) // 1)
-    assert first["evaluate"] == -(-(1.25 + (1 + 24 * 16) * test) // 1)
+    assert first["predict"] == -(-(1.25 + 4 * (2 * 16 + 8 + 2) * volume) // 1)
+    assert first["predict_folds"] == -(-(1.25 + (4 * 42 + 2 * 5 * 16) * volume) // 1)
+    assert first["evaluate"] == -(-(1.25 + 12 * 16 * volume + (1 + 4 * 16 + 40) * test) // 1)
     assert first["query"] == 8 and first["query_8"] == -(-(0.25 + 8 * (24 * volume + 0.5) + 12 * volume) // 1)
     assert first["annotate"] == 4
     # two channels; the coarse case is brought from 120 slices of 5 mm to 300 of 2 mm
