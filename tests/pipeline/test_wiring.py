@@ -38,8 +38,8 @@ def expected_tasks(
     nodes = seeds * (1 + strategies * (cycles - 1))
     predicted = seeds * ((1 if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
     tasks = {
-        "PHANTOM": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes, "EVALUATE": nodes,
-        "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1,
+        "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes,
+        "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1,
     }  # fmt: skip
     return Counter({name: number for name, number in tasks.items() if number})
 

@@ -39,9 +39,8 @@ def budget_errors(budget: Budget, *, test_fraction: float, cases: int, patients:
     if budget.folds > pool:
         errors.append(f"--folds {budget.folds}: more folds than cases; the pool has {pool} of {cases} cases")
     elif budget.folds > patients - 1:
-        errors.append(
-            f"--folds {budget.folds}: more folds than patients; the pool has at most {patients - 1} of {patients} patients"
-        )
+        most = f"the pool has at most {patients - 1} of {patients} patients"
+        errors.append(f"--folds {budget.folds}: more folds than patients; {most}")
     for name, size in (("start_size", budget.start_size), ("query_size", budget.query_size)):
         if size > pool * each:
             limit = "--patch_size whole_image" if whole else "--patches_per_image"
