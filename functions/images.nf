@@ -1,13 +1,7 @@
 /*
- * What is known of a data set's images before PREPARE has seen them: how many cases dataset.json lists, and the images'
- * sizes, by the heads of NIfTI files.
+ * What --plan knows of a data set's images: how many cases dataset.json lists, and the images' sizes, by the heads of NIfTI
+ * files.
  */
-
-// Number of cases in a raw folder: what dataset.json lists, or the files in labelsTr; null where that is not known.
-def folder_cases(folder) {
-    def head = dataset_head(folder)
-    head == null ? null : listed_labels(head).size() ?: files("${folder}/labelsTr/[!.]*").size()
-}
 
 // dataset.json as a map; null where there is none, or no JSON in it.
 def dataset_head(folder) {
@@ -54,28 +48,6 @@ def channel_count(head) {
 // How many entries a map or list has; `least` for what is neither, which is PREPARE's to tell.
 def entries(found, least) {
     found instanceof Map || found instanceof List ? Math.max(found.size(), least) : least
-}
-
-// [channels, cases]: for each image of a raw folder the voxels of one channel of its file, and those that it is resampled
-// to, or 0. Of what is no NIfTI file, or on no file system, no more is known than its size: about a byte per voxel, as it
-// is compressed.
-def raw_voxels(raw) {
-    def folder = raw.toRealPath()
-    def images = folder.resolve('imagesTr').exists() ? folder.resolve('imagesTr').listFiles().findAll { path -> !path.name.startsWith('.') } : []
-    def here = folder.fileSystem == java.nio.file.FileSystems.getDefault()
-    def heads = images.collect { path -> here ? nifti_head(path) : null }
-    def known = heads.findAll { head -> head != null }
-    def spacing = known ? planned_spacing(known) : null
-    [
-        channels: channel_count(dataset_head(folder.toUriString()) ?: [:]),
-        cases: [images, heads].transpose().collect { path, head ->
-            head == null ? [path.size(), 0] : [volume(head.shape), is_resampled(head, spacing) ? volume(resampled_shape(head, spacing)) : 0]
-        },
-    ]
-}
-
-def is_resampled(head, spacing) {
-    (0..2).any { axis -> Math.abs(head.spacing_mm[axis] / spacing[axis] - 1) > 0.01 }
 }
 
 def evenly(items, most) {

@@ -1,7 +1,8 @@
 /*
  * Parameters and strategies: nextflow_schema.json describes the parameters, this file checks them against it and prints
- * them for --help. bin/nnactive_nf/query/strategies.json is the registry of query strategies that Python reads too; a
- * user's own stand in the file that --strategy_file names.
+ * them for --help. bin/nnactive_nf/core/strategies.json is the registry of query strategies that Python reads too; a
+ * user's own stand in the file that --strategy_file names. What options a strategy has is Python's to know
+ * (core/strategies.py).
  */
 
 // The schema's groups in its order: maps of title, description, required and properties (name -> JSON schema).
@@ -120,37 +121,22 @@ def help_text() {
     ([usage] + groups.findAll { text -> text }).join('\n\n')
 }
 
-// The registry: a list of maps of name, label, paper_name, maps, oracle_aware, start, options.
-def strategy_registry() {
-    new groovy.json.JsonSlurper().parseText(file("${projectDir}/bin/nnactive_nf/query/strategies.json").text)
+// What is known of strategies: the registry's entries by name (label, paper_name, maps, oracle_aware, start, ..), and, where
+// there is a strategy file, what all strategies in it have in common.
+def known_strategies(strategy_file) {
+    def registry = new groovy.json.JsonSlurper().parseText(file("${projectDir}/bin/nnactive_nf/core/strategies.json").text)
+    def maps = strategy_file && file(strategy_file).exists() ? own_maps(file(strategy_file).text) : []
+    [
+        named: registry.collectEntries { entry -> [entry.name, entry] },
+        own: strategy_file ? [paper_name: '', maps: maps, oracle_aware: false, start: maps.isEmpty(), own: true] : null,
+    ]
 }
 
-// The registry, and the strategies of a user's file where there is one.
-def known_strategies(path) {
-    strategy_registry() + own_strategies(path)
-}
-
-// The same maps for the public functions and classes of a user's file, whose options only Python can check.
-def own_strategies(path) {
-    if( !path || !file(path).exists() )
-        return []
-    def text = file(path).text
-    def maps = own_maps(text) ?: []
-    (text =~ /(?m)^(?:def|class) ([A-Za-z]\w*)\s*[(:]/).collect { match ->
-        [name: match[1], label: match[1], paper_name: '', maps: maps, oracle_aware: false, start: maps.isEmpty(), own: true]
-    }
-}
-
-// The names in the line `MAPS = ["predictive_entropy", ...]` of a user's file; null where there is no such line.
+// The names in the line `MAPS = ["predictive_entropy", ...]` of a user's file. PREDICT must know them before any Python has
+// read that file; CHECK refuses a file whose line says anything else (core/strategy_file.py).
 def own_maps(text) {
-    def found = (text =~ /(?ms)^MAPS\s*(?::[^=\n]*)?=\s*[\[(](.*?)[\])]/).collect { match -> match[1] }
-    found ? (found[0] =~ /["'](\w+)["']/).collect { match -> match[1] } : null
-}
-
-// Names of the maps that PREDICT can write: the keys of MAPS in core/uncertainty.py, where they are described.
-def map_names() {
-    def text = file("${projectDir}/bin/nnactive_nf/core/uncertainty.py").text
-    (text.replaceAll(/(?s).*?\nMAPS\b[^{]*\{(.*?)\n\}.*/, '$1') =~ /(?m)^\s*"(\w+)":/).collect { match -> match[1] }
+    def line = (text =~ /(?ms)^MAPS\s*(?::[^=\n]*)?=\s*[\[(](.*?)[\])]/).collect { match -> match[1] }.join(' ')
+    (line =~ /["'](\w+)["']/).collect { match -> match[1] }
 }
 
 // The entries of a list of strategies, as texts without spaces.
@@ -158,30 +144,26 @@ def strategy_texts(strategies) {
     (strategies ?: '').split(',').collect { text -> text.replaceAll(/\s/, '') }.findAll { text -> text }
 }
 
-// The [option, value] pairs of name:option=value:option=value; a part without `=` has the value ''.
-def option_pairs(text) {
-    text.split(':').drop(1).collect { part ->
-        def equals = part.indexOf('=')
-        equals < 0 ? [part, ''] : [part.take(equals), part.drop(equals + 1)]
-    }
+// What is known of the strategy of a text name:option=value:option=value; null where nothing is. A name that the registry
+// lacks is taken as one of the user's file, where there is such a file.
+def strategy_entry(text, known) {
+    def name = text.tokenize(':')[0] ?: ''
+    known.named[name] ?: (known.own ? known.own + [name: name, label: name] : null)
 }
 
-// A strategy as the user wrote it, e.g. power_bald:beta=10, with what the registry knows of it:
-// [name, base, options (all of them, typed), label, paper_name, oracle_aware, needs_model, maps, own]; null where unknown.
+// A strategy as the user wrote it, e.g. power_bald:beta=10: [name, base, label, paper_name, oracle_aware, needs_model, maps,
+// own]; null where it is unknown. Its options are for Python to check (CHECK) and to use.
 def parse_strategy(text, known) {
-    def entry = known.find { candidate -> candidate.name == text.tokenize(':')[0] }
+    def entry = strategy_entry(text, known)
     if( !entry )
         return null
-    def given = option_pairs(text).collectEntries { option, value -> [option, value] }
-    def typed = (entry.options ?: [:]).collectEntries { option, schema ->
-        [option, typed_value(given.containsKey(option) ? given[option] : schema.default, schema)]
+    def remarks = text.tokenize(':').drop(1).collect { part -> part.tokenize('=') }.collect { words ->
+        ([words[0]?.replace('_', ' ')] + words.drop(1).join('=')).join(' ')
     }
-    def remarks = given.collect { option, value -> "${option.replace('_', ' ')} ${value}" }.join(', ')
     [
         name: text,
         base: entry.name,
-        options: given + typed,
-        label: remarks ? "${entry.label} (${remarks})".toString() : entry.label,
+        label: remarks ? "${entry.label} (${remarks.join(', ')})".toString() : entry.label,
         paper_name: entry.paper_name,
         oracle_aware: entry.oracle_aware,
         needs_model: !entry.maps.isEmpty(),
@@ -190,28 +172,8 @@ def parse_strategy(text, known) {
     ]
 }
 
-// What is wrong with one strategy, one line each.
-def strategy_errors(where, text, known) {
+// A name that nothing is known of, in one line; null where it is known.
+def name_error(where, text, known) {
     def name = text.tokenize(':')[0] ?: ''
-    def entry = known.find { candidate -> candidate.name == name }
-    if( !entry )
-        return ["${where}: unknown strategy '${name}'; did you mean '${nearest(name, known*.name)}'?"]
-    def given = option_pairs(text)
-    def twice = given.countBy { option, _value -> option }.findAll { _option, times -> times > 1 }.keySet()
-    def lacking = (entry.options ?: [:]).findAll { option, schema -> schema.required && !given.any { pair -> pair[0] == option } }
-    given.collect { option, value -> option_error("${where} ${text}", option, value, entry) }.findAll { line -> line } +
-        twice.collect { option -> "${where} ${text}: option '${option}' is given twice" } +
-        lacking.collect { option, schema -> "${where} ${text}: option '${option}' is missing: ${schema.description}" }
-}
-
-def option_error(where, option, value, entry) {
-    if( !option || !value )
-        return "${where}: '${option}' is no option with a value; write name:option=value"
-    if( entry.own )
-        return null
-    if( !entry.options )
-        return "${where}: ${entry.name} has no options"
-    if( !entry.options.containsKey(option) )
-        return "${where}: unknown option '${option}' of ${entry.name}; did you mean '${nearest(option, entry.options.keySet())}'?"
-    value_error("${where}: ${option}", value, entry.options[option])
+    strategy_entry(text, known) ? null : "${where}: unknown strategy '${name}'; did you mean '${nearest(name, known.named.keySet())}'?"
 }

@@ -14,7 +14,24 @@ def download_inputs(row) {
     [raw_folder(row).name, download_folder(row).toString(), download_folder(row)]
 }
 
-// `rows` are all rows of one data set, which is prepared once; its checks take the largest demands.
+// `rows` are all rows of one data set, which is checked and prepared once.
+def check_settings(rows) {
+    def loops = rows.findAll { row -> !row.whole_pool }.collect { row ->
+        row.subMap(['where', 'folds', 'start_size', 'query_size', 'patch_size', 'patches_per_image', 'start_strategy']) +
+            [strategies: row.strategies*.name]
+    }
+    [
+        name: rows[0].dataset,
+        shown: rows[0].input,
+        configuration: rows[0].configuration,
+        test_fraction: rows[0].test_fraction,
+        group_pattern: rows[0].group_pattern,
+        shown_strategy_file: rows[0].strategy_file,
+        rows: groovy.json.JsonOutput.toJson(loops),
+    ]
+}
+
+// The checks of PREPARE take the largest demands.
 def prepare_settings(rows) {
     [
         name: rows[0].dataset,

@@ -18,7 +18,7 @@ def is_table(values) {
 
 // The rows of the plan (plan.nf) from typed parameters that `study_errors` found nothing wrong with.
 def study_rows(values) {
-    typed_rows(values).collect { row -> plan_row(row) }
+    numbered(typed_rows(values)).collect { i, row -> plan_row(row) + [where: is_table(values) ? row_place(values, i) : ''] }
 }
 
 // What cannot be run, one line each. Values that `parameter_errors` names are null here and passed over.
@@ -113,9 +113,13 @@ def typed_row(row, schemas) {
     row.collectEntries { column, cell -> [column, typed_value(cell, schemas[column])] }
 }
 
+// How messages name a row of a table.
+def row_place(values, i) {
+    "${file(values.input).name}, row ${i}".toString()
+}
+
 // What is wrong with a table, one line each.
 def table_errors(values) {
-    def name = file(values.input).name
     if( !file(values.input).exists() )
         return ["--input ${values.input}: no such file"]
     if( file(values.input).isDirectory() )
@@ -127,9 +131,9 @@ def table_errors(values) {
         def schemas = run_schemas(values.plan)
         def columns = study_columns()
         def errors = numbered(rows).collectMany { i, row ->
-            cell_errors(row, schemas, columns).collect { line -> "${name}, row ${i}: ${line}".toString() }
+            cell_errors(row, schemas, columns).collect { line -> "${row_place(values, i)}: ${line}".toString() }
         }
-        return errors ?: whole_errors(name, values)
+        return errors ?: whole_errors(file(values.input).name, values)
     }
     catch( IllegalArgumentException | IllegalStateException error ) {
         return ["--input ${values.input}: ${error.message}"]
@@ -158,7 +162,7 @@ def cell_errors(row, schemas, columns) {
 def whole_errors(name, values) {
     def rows = typed_rows(values)
     def single = numbered(rows).collectMany { i, row ->
-        row_errors(row).collect { line -> "${name}, row ${i}: ${line - '--'}".toString() }
+        row_errors(row).collect { line -> "${row_place(values, i)}: ${line - '--'}".toString() }
     }
     single + same_errors(name, rows) + reference_errors(rows) + data_errors(name, rows)
 }

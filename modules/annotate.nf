@@ -10,12 +10,12 @@ process ANNOTATE {
     tag "${node.id}"
     label 'cpu_low'
     resourceLabels { labels_of(task, where(node)) }
-    memory { annotate_memory(task, prepared) }
+    memory { annotate_memory(task, sizes) }
 
     input:
     // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels
-    // so far or []
-    tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*')
+    // so far or []; sizes of the data set
+    tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*'), val(sizes)
     val code
 
     output:

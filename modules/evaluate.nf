@@ -9,11 +9,11 @@ process EVALUATE {
     tag "${node.id}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node)) }
-    memory { evaluate_memory(task, prepared) }
+    memory { evaluate_memory(task, sizes) }
 
     input:
-    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds
-    tuple val(node), val(settings), path(prepared), path(reference), path(folds)
+    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds; sizes
+    tuple val(node), val(settings), path(prepared), path(reference), path(folds), val(sizes)
     val code
 
     output:

@@ -9,11 +9,11 @@ process PREDICT {
     tag "${node.id} shard ${shard}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [shard: shard]) }
-    memory { predict_memory(task, prepared, settings.maps, folds.size()) }
+    memory { predict_memory(task, sizes, settings.maps, folds.size()) }
 
     input:
-    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds
-    tuple val(node), val(shard), val(settings), path(prepared), path(folds)
+    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds; sizes
+    tuple val(node), val(shard), val(settings), path(prepared), path(folds), val(sizes)
     val code
 
     output:

@@ -1,8 +1,8 @@
 /*
- * PREPARE: checks a data set, splits it into pool and test set, resamples, plans and preprocesses it. Once per data set.
+ * PREPARE: checks a data set's voxels, splits it into pool and test set, resamples, plans and preprocesses it. Once per data
+ * set, after CHECK.
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { raw_voxels } from '../functions/images.nf'
 include { labels_of } from '../functions/labels.nf'
 include { prepare_memory } from '../functions/resources.nf'
 
@@ -10,12 +10,12 @@ process PREPARE {
     tag "${dataset}"
     label 'cpu'
     resourceLabels { labels_of(task, [dataset: dataset]) }
-    memory { prepare_memory(task, raw_voxels(raw), task.cpus) }
+    memory { prepare_memory(task, sizes, task.cpus) }
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state)
+    // digest of the folders' files; sizes
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(sizes)
     val code
 
     output:

@@ -10,12 +10,12 @@ process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
     resourceLabels { labels_of(task, where(trajectory)) }
-    memory { query_memory(task, prepared, task.cpus) }
+    memory { query_memory(task, sizes, task.cpus) }
 
     input:
     // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
-    // oracle or []; the user's strategies or []
-    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file)
+    // oracle or []; the user's strategies or []; sizes of the data set
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(sizes)
     val code
 
     output:

@@ -10,11 +10,11 @@ process TRAIN {
     tag "${node.id} fold ${fold}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [fold: fold]) }
-    memory { train_memory(task, prepared) }
+    memory { train_memory(task, sizes) }
 
     input:
-    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks
-    tuple val(node), val(fold), val(settings), path(prepared), path(labels)
+    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; sizes
+    tuple val(node), val(fold), val(settings), path(prepared), path(labels), val(sizes)
     val code
 
     output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -149,7 +150,7 @@ def test_a_changed_line_runs_anew_what_rests_on_it(tmp_path: Path) -> None:
     def run() -> Counter[str]:
         done = run_nextflow(tmp_path, "-profile", "test,stub", "-stub-run", "-resume", project=project)
         assert done.returncode == 0, done.output
-        assert set(done.tasks()) == {"PHANTOM", "PREPARE", "TRAIN", *AFTER_TRAIN}
+        assert set(done.tasks()) == {"PHANTOM", "CHECK", "PREPARE", "TRAIN", *AFTER_TRAIN}
         return done.tasks("COMPLETED")
 
     run()
@@ -163,23 +164,35 @@ def test_a_changed_line_runs_anew_what_rests_on_it(tmp_path: Path) -> None:
         assert set(run()) == runs, changed
 
 
-def test_a_broken_case_ends_the_run_before_any_training(phantom: Path, tmp_path: Path) -> None:
+def test_what_check_refuses_ends_the_run_before_any_data_set_is_prepared(phantom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(phantom, folder)
+    sorted((folder / "labelsTr").iterdir())[1].unlink()
+    (tmp_path / "own.py").write_text("MAPS = []\n\ndef mine(image, margin=1):\n    pass\n")
+    (tmp_path / "study.csv").write_text(
+        "dataset,input,groups,strategies,start_size\n"
+        f'good,{phantom},{phantom}/groups.csv,"random,mine:margin=2",8\n'
+        f'bad,raw,raw/groups.csv,"random,mine:x=1",8\n'
+    )
+    done = run_nextflow(tmp_path, "-profile", "test", input="study.csv", strategy_file="own.py")
+    assert done.returncode != 0
+    assert "Traceback" not in done.output and "\tat " not in done.output
+    told = [line.strip() for line in done.output.splitlines() if line.strip().startswith("ERROR: ")]
+    assert told[0].startswith("ERROR: study.csv, row 2: strategy_file own.py: options of strategy 'mine' do not fit")
+    assert re.match(rf"ERROR: case \S+: label is missing \({folder}/labelsTr/\S+\)$", told[1])
+    assert set(done.tasks()) == {"CHECK"}
+
+
+def test_a_broken_voxel_ends_the_run_before_any_training(phantom: Path, tmp_path: Path) -> None:
     folder = tmp_path / "raw"
     shutil.copytree(phantom, folder)
     image = sorted((folder / "imagesTr").iterdir())[0]
     image.write_bytes(image.read_bytes()[:3000])
-    sorted((folder / "labelsTr").iterdir())[1].unlink()
     done = run_nextflow(tmp_path, "-profile", "test", input=folder, groups=folder / "groups.csv", start_size=8)
     assert done.returncode != 0
-    assert "label is missing" in done.output
-    assert "Traceback" not in done.output
-    assert set(done.tasks()) == {"PREPARE"}
-    # The workflow itself looks into this file too, before any task.
-    (folder / "dataset.json").write_text('{"labels": ')
-    done = run_nextflow(tmp_path, "-profile", "test", input=folder, groups=folder / "groups.csv", start_size=8)
-    assert done.returncode != 0
-    assert "dataset.json: not a JSON file" in done.output
+    assert "cannot be read, it may be truncated" in done.output
     assert "Traceback" not in done.output and "\tat " not in done.output
+    assert set(done.tasks()) == {"CHECK", "PREPARE"}
 
 
 @pytest.mark.hippocampus

@@ -44,8 +44,8 @@ def expected_tasks(
     nodes = seeds * (1 + strategies * (cycles - 1))
     predicted = seeds * ((1 if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
     tasks = {
-        "PHANTOM": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes, "EVALUATE": nodes,
-        "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
+        "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes,
+        "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
     }  # fmt: skip
     return Counter({name: number for name, number in tasks.items() if number})
 
@@ -225,7 +225,7 @@ def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> 
 
     Run once, by the newer Nextflow where there is one.
     """
-    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/query/strategies.json").read_text())]
+    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/core/strategies.json").read_text())]
     names = [name for name in names if name not in ("replay", "coverage")][:9]
     models = len([name for name in names if not name.startswith("random")])
     strategies = [*names, "power_bald:beta=5", "power_bald:beta=10", "power_bald:beta=20"]

@@ -6,21 +6,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.raw import list_raw
 from nnactive_nf.phantom.folder import write_phantom
-from nnactive_nf.prepare.raw import list_raw
+from nnactive_nf.prepare.check import _by_nibabel, _voxels, check_case
 from nnactive_nf.prepare.run import Settings, prepare
-from nnactive_nf.prepare.split import case_groups, split_pool_test
+from nnactive_nf.prepare.split import split_pool_test
 
 SETTINGS = Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
 
@@ -145,16 +149,6 @@ def test_a_2d_configuration_keeps_the_slices(phantom: Path, tmp_path: Path) -> N
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
-    "missing label": (lambda f: first_label(f).unlink(), "label is missing"),
-    "missing image": (lambda f: sorted((f / "imagesTr").iterdir())[0].unlink(), "image of channel 0 is missing"),
-    "no cases": (lambda f: [shutil.rmtree(f / n) for n in ("imagesTr", "labelsTr")] and None, "no training cases"),
-    "no dataset.json": (lambda f: (f / "dataset.json").unlink(), "no dataset.json"),
-    "dataset.json is no JSON": (lambda f: (f / "dataset.json").write_text("{") and None, "not a JSON file"),
-    "other grid": (
-        lambda f: sitk.WriteImage(sitk.ReadImage(str(first_label(f)))[1:, :, :], str(first_label(f))),
-        "label has shape",
-    ),
-    "other spacing": (lambda f: change_image(first_label(f), lambda v: None, spacing=3.0), "label has spacing"),
     "undeclared value": (
         lambda f: change_image(first_label(f), lambda v: v.__setitem__((0, 0, 0), 9)),
         "undeclared values 9",
@@ -229,22 +223,6 @@ def test_one_case_and_too_few_patients(phantom: Path, tmp_path: Path) -> None:
         run(phantom, tmp_path, Settings("phantom", "3d_lowres", 0.25, 1, None, None, folds=2, start_size=8))
 
 
-def test_patients_by_table_and_by_pattern(tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("case,group\na_1,p\na_2,p\nb_1,q\n")
-    assert case_groups(["a_1", "a_2", "b_1"], table, None) == {"a_1": "p", "a_2": "p", "b_1": "q"}
-    assert case_groups(["a_1", "a_2", "b_1"], None, r"(\w)_") == {"a_1": "a", "a_2": "a", "b_1": "b"}
-    with pytest.raises(UserError, match="case c is not in it"):
-        case_groups(["a_1", "c"], table, None)
-    for pattern, message in {
-        "(": "not a regular expression",
-        r"\w": "wants one group",
-        r"(z)": "does not match",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            case_groups(["a_1"], None, pattern)
-
-
 @given(
     patients=st.lists(st.integers(0, 12), min_size=12, max_size=40),
     fraction=st.floats(0.1, 0.6),
@@ -269,59 +247,48 @@ def test_split_keeps_patients_together_and_classes_in_the_pool(
     assert split_pool_test(again, voxels, ["background", "rare"], test_fraction=fraction, seed=seed) == split
 
 
-def test_listing_tells_foreign_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        list_raw(tmp_path / "nowhere")
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "a": 1}}))
-    with pytest.raises(UserError, match="neither nnU-Net's"):
-        list_raw(tmp_path)
-    region = {"labels": {"background": 0, "a": [1, 2]}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
-    (tmp_path / "dataset.json").write_text(json.dumps(region))
-    with pytest.raises(UserError, match="region"):
-        list_raw(tmp_path)
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize("pixels", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+def test_voxels_are_those_that_nnunet_reads(phantom: Path, tmp_path: Path, ending: str, pixels: type) -> None:
+    reader = determine_reader_writer_from_file_ending(ending, verbose=False)
+    raw = replace(list_raw(phantom), reader=reader)
+    values = np.random.default_rng(1).normal(60, 20, (4, 5, 6)).astype(pixels)
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    assert _by_nibabel(path) is not None
+    images = {path: False}
+    if ending == ".nii.gz":  # all channels in one file; slices of one voxel
+        for name, image in {
+            "b": sitk.JoinSeries([sitk.GetImageFromArray(values), sitk.GetImageFromArray(values[::-1].copy())]),
+            "c": sitk.GetImageFromArray(values[:1]),
+            "d": sitk.GetImageFromArray(values[0]),
+        }.items():
+            sitk.WriteImage(image, str(tmp_path / f"{name}{ending}"))
+            images[tmp_path / f"{name}{ending}"] = name != "b"
+    for path, again in images.items():
+        assert (_by_nibabel(path) is None) == again
+        read, _ = reader().read_images([str(path)])
+        found = _voxels(raw, path, label=False)
+        assert found.shape == read.shape
+        np.testing.assert_array_equal(found.astype(np.float32), read)
 
 
-NNUNET = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
-DECATHLON = {
-    "labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": [{"image": "i.nii", "label": "l.nii"}],
-}  # fmt: skip
-LISTED = NNUNET | {"dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}
-ODD = [None, True, 3, -1.5, "MRI", "", [], [None], ["MRI"], [[1]], {}, {"a": None}, {"0": []}, {"x": {"y": 1}}]
+def test_scaled_files_are_left_to_nnunets_reader(phantom: Path, tmp_path: Path) -> None:
+    raw = list_raw(phantom)
+    image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
+    image.header.set_slope_inter(0.1, 7)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert _by_nibabel(tmp_path / "a.nii.gz") is None
+    read, _ = raw.reader().read_images([str(tmp_path / "a.nii.gz")])
+    np.testing.assert_array_equal(_voxels(raw, tmp_path / "a.nii.gz", label=False), read)
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-@pytest.mark.parametrize(
-    ("head", "key"), [(head, key) for head in (NNUNET, DECATHLON, LISTED) for key in head],
-    ids=[f"{name} {key}" for name, head in zip(("nnunet", "msd", "listed"), (NNUNET, DECATHLON, LISTED), strict=True)
-         for key in head],
-)  # fmt: skip
-def test_odd_values_in_dataset_json_are_a_user_mistake(tmp_path: Path, head: dict, key: str, odd: object) -> None:
-    for path in (
-        "i.nii", "l.nii", "i.nii.gz", "l.nii.gz", "imagesTr/c_0000.nii", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz",
-    ):  # fmt: skip
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).touch()
-    (tmp_path / "dataset.json").write_text(json.dumps(head))
-    assert list_raw(tmp_path).cases
-    (tmp_path / "dataset.json").write_text(json.dumps(head | {key: odd}))
-    try:
-        assert list_raw(tmp_path).cases
-    except UserError as error:
-        assert "dataset.json" in str(error) or "is missing" in str(error) or "no training cases" in str(error)
-
-
-def test_hidden_files_are_no_cases(tmp_path: Path) -> None:
-    """macOS puts a `._name` beside each file that it copies or packs."""
-    for name in ("raw/imagesTr/case_1_0000", "raw/labelsTr/case_1", "free/case_1"):
-        path = tmp_path / f"{name}.nii.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-        path.with_name(f"._{path.name}").write_bytes(b"")
-    nnunet = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
-    entries = [{"image": "./imagesTr/case_1_0000.nii.gz", "label": "./labelsTr/case_1.nii.gz"}]
-    decathlon = {"labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": entries}
-    for head, case in ((nnunet, "case_1"), (decathlon, "case_1_0000")):
-        (tmp_path / "raw" / "dataset.json").write_text(json.dumps(head))
-        assert [found.name for found in list_raw(tmp_path / "raw").cases] == [case]
-    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(nnunet))
-    assert list_raw(tmp_path / "raw", tmp_path / "free").cases[0].free == tmp_path / "free" / "case_1.nii.gz"
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_damaged_free_masks_are_told(phantom: Path, tmp_path: Path, ending: str) -> None:
+    raw = list_raw(phantom)
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(1).integers(0, 9, (30, 30, 30), np.uint8)), str(path))
+    path.write_bytes(path.read_bytes()[:2000])
+    facts = check_case(raw, replace(raw.cases[0], free=path), 10)
+    (problem,) = facts.problems
+    assert problem.startswith(f"case {raw.cases[0].name}: free mask a{ending} cannot be read, it may be truncated (")

@@ -76,11 +76,15 @@ MAPPED = 'MAPS = ["predictive_entropy"]\n'
     ("text", "code", "message"),
     [
         ("mine", "def mine(image): return 1\n", "no line MAPS"),
-        ("mine", 'MAPS = ["entropie"]\ndef mine(image): return 1\n', "MAPS names entropie"),
+        (
+            "mine",
+            'MAPS = ["entropie"]\ndef mine(image): return 1\n',
+            "MAPS names 'entropie'; did you mean '",
+        ),
         ("mine", "MAPS = []\ndef mine(image) return 1\n", "SyntaxError"),
         ("mine", "MAPS = []\nimport nothing_of_this_name\n", "ModuleNotFoundError"),
         ("min", MAPPED + "def mine(image): return 1\n", "did you mean 'mine'"),
-        ("bald", MAPPED + "def bald(image): return 1\n", "name of a built-in one"),
+        ("bald", MAPPED + "def bald(image): return 1\n", "name of a built-in strategy"),
         ("mine:x=1", MAPPED + "def mine(image): return 1\n", "do not fit mine"),
         ("mine", MAPPED + "def mine(image): return 1\n", r"returned map int64 of shape \(\)"),
         ("mine", MAPPED + "def mine(image): return image.map('predictive_entropy') * float('nan')\n", "not numbers"),

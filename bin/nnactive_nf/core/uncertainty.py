@@ -12,19 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5
+from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5, read_json
 
 VERSION = 1
 HEAD_BYTES = 512  # a HDF5 file begins with a signature, one that was emptied with zeros
 
-# What may stand in a file: name -> (type in the file, leading axes before z, y, x).
+# What may stand in a file, by name: (type in the file, leading axes before z, y, x: folds M, classes C, features F).
 MAPS: dict[str, tuple[str, str]] = {
-    "predictive_entropy": ("float32", ""),  # nats
-    "expected_entropy": ("float32", ""),  # nats
-    "prediction": ("uint8", ""),  # class index of the mean probability's maximum
-    "mean_probability": ("float16", "C"),
-    "fold_probability": ("float16", "MC"),  # each fold's probabilities, for `expected_dice`
-    "fold_features": ("float32", "F"),  # last but one encoder stage, folds side by side, on a grid of cells
+    item["name"]: (item["type"], item["axes"]) for item in read_json(Path(__file__).with_name("maps.json"))
 }
 
 

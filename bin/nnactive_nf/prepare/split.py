@@ -1,61 +1,14 @@
-"""Patients (groups) of the cases, and the split of the cases into pool and test set."""
+"""The split of the cases into pool and test set."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from nnactive_nf.core.budget import CASES_PER_CLASS, start_problems, test_cases
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.seeds import stream
-
-# The start budget wants each class in 2 cases of the pool, and the folds want them in 2 patients (design, section 5).
-CASES_PER_CLASS = 2
-
-
-def case_groups(cases: Sequence[str], table: Path | None, pattern: str | None) -> dict[str, str]:
-    """Patient of each case: from a table with columns `case` and `group`, or by a pattern, else the case itself.
-
-    Args:
-        cases: names of the cases.
-        table: CSV file.
-        pattern: regular expression with one group, matched at the start of the case's name.
-
-    Raises:
-        UserError: a case is not in the table, or the pattern does not match it.
-    """
-    if table is not None:
-        return _from_table(cases, table)
-    if pattern is None:
-        return {case: case for case in cases}
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"group_pattern '{pattern}': not a regular expression ({error})") from None
-    if expression.groups != 1:
-        raise UserError(f"group_pattern '{pattern}': wants one group in parentheses, it has {expression.groups}")
-    found = {case: expression.match(case) for case in cases}
-    misses = [case for case, match in found.items() if match is None]
-    if misses:
-        raise UserError(f"group_pattern '{pattern}': does not match case {misses[0]} ({len(misses)} such cases)")
-    return {case: match.group(1) for case, match in found.items() if match is not None}
-
-
-def _from_table(cases: Sequence[str], table: Path) -> dict[str, str]:
-    try:
-        rows = pd.read_csv(table, dtype=str)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{table}: cannot be read as CSV ({error})") from None
-    if not {"case", "group"} <= set(rows.columns):
-        raise UserError(f"{table}: wants the columns 'case' and 'group', it has {list(rows.columns)}")
-    groups = dict(zip(rows["case"], rows["group"].astype(str), strict=True))
-    misses = [case for case in cases if case not in groups]
-    if misses:
-        raise UserError(f"{table}: case {misses[0]} is not in it ({len(misses)} such cases)")
-    return {case: groups[case] for case in cases}
 
 
 def split_pool_test(
@@ -87,7 +40,7 @@ def split_pool_test(
         members.setdefault(groups[case], []).append(case)
     order = sorted(members)
     stream(seed, 0, "prepare", "split").shuffle(order)
-    wanted = max(1, round(test_fraction * len(groups)))
+    wanted = test_cases(test_fraction, len(groups))
     test: set[str] = set()
     pool = set(groups)
     for group in order:
@@ -144,11 +97,7 @@ def check_start(
     problems = []
     if patients < folds:
         problems.append(f"folds {folds}: the pool has {patients} patients, each fold needs one")
-    if start_size < max(folds, CASES_PER_CLASS * class_count):
-        problems.append(
-            f"start_size {start_size}: {folds} folds and {class_count} classes (background included) need at least "
-            f"{max(folds, CASES_PER_CLASS * class_count)} patches"
-        )
+    problems += start_problems(start_size=start_size, folds=folds, class_count=class_count)
     if problems:
         raise UserError(*problems)
 

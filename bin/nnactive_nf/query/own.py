@@ -1,19 +1,16 @@
-"""A user's own strategies from one Python file."""
+"""A user's own strategies at work."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.uncertainty import MAPS
 from nnactive_nf.query.base import Scored
 from nnactive_nf.query.grid import Scores, planes_of
 from nnactive_nf.query.pool import Candidate, Image, Pool
@@ -60,41 +57,3 @@ class OwnStrategy(Scored):
             raise UserError(f"{self.where}: returned {what} {values.dtype} of shape {values.shape}, expected {shape}")
         if np.isnan(values).any() or np.isposinf(values).any():
             raise UserError(f"{self.where}: returned {what} with values that are not numbers")
-
-
-def load(path: Path) -> tuple[ModuleType, tuple[str, ...], dict[str, Callable[..., Any]]]:
-    """A strategy file: its module, the maps it declares in `MAPS`, and its public functions and classes by name."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"strategy_file_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: cannot be loaded ({type(error).__name__}: {error})") from None
-    maps = getattr(module, "MAPS", None)
-    if not isinstance(maps, list | tuple) or not all(isinstance(name, str) for name in maps):
-        raise UserError(f'{path}: has no line MAPS = ["..."] that names the maps it needs ([] for none)')
-    unknown = sorted(set(maps) - set(MAPS))
-    if unknown:
-        raise UserError(f"{path}: MAPS names {', '.join(unknown)}; there are {', '.join(MAPS)}")
-    public: dict[str, Callable[..., Any]] = {
-        name: thing
-        for name, thing in vars(module).items()
-        if not name.startswith("_")
-        and (inspect.isfunction(thing) or inspect.isclass(thing))
-        and thing.__module__ == module.__name__
-    }
-    return module, tuple(maps), public
-
-
-def check_options(path: Path, name: str, thing: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """`UserError` where options do not fit the function's (or the class's) parameters."""
-    signature = inspect.signature(thing)
-    arguments = () if inspect.isclass(thing) else (None,)
-    try:
-        signature.bind(*arguments, **options)
-    except TypeError as error:
-        raise UserError(f"{path}: options of strategy '{name}' do not fit {name}{signature}: {error}") from None

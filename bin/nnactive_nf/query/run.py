@@ -14,13 +14,14 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Shape, intersects
 from nnactive_nf.core.labels import empty_patches, read_patches
 from nnactive_nf.core.query_table import write_query
+from nnactive_nf.core.strategies import Named, canonical, options_of, own_options, registry, strategy_errors
+from nnactive_nf.core.strategy_file import load_strategies
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.query import own
 from nnactive_nf.query.base import Strategy
 from nnactive_nf.query.diverse import Coverage, KMeansBald
 from nnactive_nf.query.pool import Candidate, Image, Pool
 from nnactive_nf.query.randomly import Random, guaranteed
-from nnactive_nf.query.registry import Named, canonical, number, options_of, registry, unknown
 from nnactive_nf.query.replay import Replay
 from nnactive_nf.query.stratified import ClassStratified, exponential, sigmoid
 from nnactive_nf.query.uncertainty import ExpectedDice, MeanOfMap, Power, Softrank
@@ -91,27 +92,24 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 def choice_of(text: str, strategy_file: Path | None = None) -> Choice:
     """The strategy that `name:option=value:...` names, from the registry or from a user's file."""
     named = Named.parse(text)
-    entries = registry()
-    theirs = own.load(strategy_file) if strategy_file is not None else None
-    if named.name in entries:
-        if theirs is not None and named.name in theirs[2]:
-            raise UserError(f"{strategy_file}: strategy '{named.name}' has the name of a built-in one; rename it")
-        entry = entries[named.name]
+    theirs = load_strategies(strategy_file, f"--strategy-file {strategy_file}") if strategy_file else None
+    errors = strategy_errors("--strategy", text, theirs)
+    if errors:
+        raise UserError(*errors)
+    entry = registry().get(named.name)
+    if entry is not None:
         options = options_of(entry, named)
         defaults = {name: rule["default"] for name, rule in entry.options.items()}
         return Choice(
             STRATEGIES[named.name](), canonical(named.name, options, defaults), options, entry.maps,
             entry.oracle_aware, entry.start, entry.view_map,
         )  # fmt: skip
-    if theirs is None or strategy_file is None or named.name not in theirs[2]:
-        raise unknown(named.name, [*entries, *(theirs[2] if theirs else ())])
-    _, maps, public = theirs
-    values = {name: value if (value := number(given)) is not None else given for name, given in named.given}
-    own.check_options(strategy_file, named.name, public[named.name], values)
-    strategy = own.OwnStrategy(strategy_file, named.name, public[named.name], values)
-    shown = [name for name in maps if name in ("predictive_entropy", "expected_entropy")]
+    assert theirs is not None and strategy_file is not None
+    values = own_options(named)
+    strategy = own.OwnStrategy(strategy_file, named.name, theirs.public[named.name], values)
+    shown = [name for name in theirs.maps if name in ("predictive_entropy", "expected_entropy")]
     name = canonical(named.name, values, {})
-    return Choice(strategy, name, values, maps, start=not maps, view_map=shown[0] if shown else "")
+    return Choice(strategy, name, values, theirs.maps, start=not theirs.maps, view_map=shown[0] if shown else "")
 
 
 def query(

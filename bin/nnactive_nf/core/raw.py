@@ -82,7 +82,7 @@ def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
             "('modality', 'training') keys are in it"
         )
     if not cases and not problems:
-        problems = [f"{folder}: no training cases in imagesTr"]
+        problems = [f"{folder}: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted"]
     if problems:
         raise UserError(*problems)
     reader = _reader(ending, folder)

@@ -1,0 +1,152 @@
+"""The stage as a whole: a raw folder and the settings for it in, a file of sizes out; or all that is wrong, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nnactive_nf.check.grids import case_head
+from nnactive_nf.check.sizes import sizes
+from nnactive_nf.core.budget import Budget, budget_errors, start_problems
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import write_json
+from nnactive_nf.core.heads import Head
+from nnactive_nf.core.patients import case_groups
+from nnactive_nf.core.raw import RawDataset, list_raw
+from nnactive_nf.core.strategies import list_errors, strategy_errors
+from nnactive_nf.core.strategy_file import StrategyFile, load_strategies
+
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a (data set, regime) is to be run with.
+
+    Attributes:
+        where: the row of a study table, as messages name it; '' where there is no table.
+        budget: sizes and folds.
+        start_strategy: name of the start's strategy, options included.
+        strategies: names of the strategies, options included.
+    """
+
+    where: str
+    budget: Budget
+    start_strategy: str
+    strategies: tuple[str, ...]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Row:
+        """From what the workflow writes: a map of the names above, the budget's among them."""
+        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__})
+        return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]))
+
+    def told(self, lines: Sequence[str]) -> list[str]:
+        """Messages about parameters (`--name ..`); in a table they are about the row's cells."""
+        return [f"{self.where}: {line.removeprefix('--')}" if self.where else line for line in lines]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What CHECK is asked for; names as in `nextflow_schema.json`.
+
+    Attributes:
+        shown: the raw folder's path as the user knows it; a task sees it under another.
+        shown_strategy_file: the same of the strategy file.
+        rows: all (data set, regime) of this data set.
+    """
+
+    shown: str
+    configuration: str
+    test_fraction: float
+    groups: Path | None
+    group_pattern: str | None
+    free_masks: Path | None
+    strategy_file: Path | None
+    shown_strategy_file: str
+    rows: tuple[Row, ...]
+
+
+def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
+    """Check all that needs no voxels, and write the file of sizes.
+
+    Args:
+        folder: nnU-Net raw or Decathlon folder; it is only read.
+        settings: see `Settings`.
+        out: JSON file to make, see `nnactive_nf.check.sizes`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: whatever is wrong with data and settings, all of it at once.
+    """
+    errors = _strategy_errors(settings)
+    raw = _asked(errors, lambda: list_raw(folder, settings.free_masks))
+    if raw is None:
+        raise UserError(*(_shown(line, folder, settings) for line in errors))
+    if len(raw.cases) == 1:
+        errors.append(f"{folder}: one case only; a pool and a test set need more")
+    names = [case.name for case in raw.cases]
+    groups = _asked(errors, lambda: case_groups(names, settings.groups, settings.group_pattern))
+    if groups is not None and len(raw.cases) > 1:
+        errors += _budget_errors(settings, raw, groups)
+    heads = _heads(errors, raw)
+    if errors or groups is None:
+        raise UserError(*(_shown(line, folder, settings) for line in errors))
+    found = sizes(raw, heads, groups, settings.configuration, settings.test_fraction)
+    write_json(out, found)
+    return found
+
+
+def _asked(errors: list[str], work: Callable[[], Out]) -> Out | None:
+    """A result, or `None` and the errors noted."""
+    try:
+        return work()
+    except UserError as error:
+        errors += error.lines
+        return None
+
+
+def _shown(line: str, folder: Path, settings: Settings) -> str:
+    """A message with the folder's path as the user knows it, behind the parameter that named it."""
+    if line.startswith((f"{folder}:", f"{folder}/")):
+        return settings.rows[0].told([f"--input {settings.shown}{line.removeprefix(str(folder))}"])[0]
+    return line.replace(f"({folder}/", f"({settings.shown}/")
+
+
+def _strategy_errors(settings: Settings) -> list[str]:
+    errors: list[str] = []
+    theirs: StrategyFile | None = None
+    if settings.strategy_file is not None:
+        file = settings.strategy_file
+        theirs = _asked(errors, lambda: load_strategies(file, f"--strategy_file {settings.shown_strategy_file}"))
+    if settings.strategy_file is not None and theirs is None:
+        return errors  # whether unknown names are its own cannot be told
+    for row in settings.rows:
+        of_start = strategy_errors("--start_strategy", row.start_strategy, theirs)
+        errors += row.told([*list_errors(row.strategies, theirs), *of_start])
+    return errors
+
+
+def _budget_errors(settings: Settings, raw: RawDataset, groups: Mapping[str, str]) -> list[str]:
+    errors = []
+    for row in settings.rows:
+        lines = budget_errors(
+            row.budget, test_fraction=settings.test_fraction, cases=len(groups), patients=len(set(groups.values()))
+        )
+        start = start_problems(start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes))
+        errors += row.told([*lines, *(f"--{line}" for line in start)])
+    return errors
+
+
+def _heads(errors: list[str], raw: RawDataset) -> dict[str, Head]:
+    heads = {}
+    for case in raw.cases:
+        head, problems = case_head(raw, case)
+        errors += problems
+        if head is not None:
+            heads[case.name] = head
+    return heads

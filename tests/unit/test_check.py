@@ -1,0 +1,282 @@
+"""CHECK: what it tells of data and settings without a voxel, all at once, and the sizes that it hands on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnactive_nf.check.run import Row, Settings, check
+from nnactive_nf.core.budget import Budget, budget_errors
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.phantom.folder import write_phantom
+
+BUDGET = Budget(folds=2, start_size=8, query_size=8, patch_size="8,8,8", patches_per_image=20)
+ROW = Row("", BUDGET, "random_fg33", ("random", "bald"))
+SETTINGS = Settings("data", "3d_fullres", 0.25, None, None, None, None, "", (ROW,))
+
+
+def errors_of(folder: Path, out: Path, **changes: Any) -> list[str]:
+    """What CHECK says; it writes nothing then."""
+    with pytest.raises(UserError) as told:
+        check(folder, replace(SETTINGS, **changes), out / "check.json")
+    assert not (out / "check.json").exists()
+    return list(told.value.lines)
+
+
+def row(where: str = "", strategies: str = "random", **budget: Any) -> Row:
+    return Row(where, replace(BUDGET, **budget), "random", tuple(strategies.split(",")))
+
+
+@pytest.fixture
+def raw(phantom: Path, tmp_path: Path) -> Path:
+    """The phantom, for a test to break: eight cases of four patients."""
+    return Path(shutil.copytree(phantom, tmp_path / "raw"))
+
+
+def label_of(folder: Path, case: int = 0) -> Path:
+    return sorted((folder / "labelsTr").iterdir())[case]
+
+
+def image_of(folder: Path, case: int = 0) -> Path:
+    return sorted((folder / "imagesTr").iterdir())[case]
+
+
+def change(path: Path, change: Callable[[sitk.Image], sitk.Image | None]) -> None:
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(change(image) or image, str(path))
+
+
+def test_sizes_bound_what_prepare_makes(phantom: Path, prepared: Path, tmp_path: Path) -> None:
+    sizes = check(phantom, replace(SETTINGS, groups=phantom / "groups.csv"), tmp_path / "check.json")
+    assert json.loads((tmp_path / "check.json").read_text()) == sizes
+    dataset = Dataset.open(prepared / "prepared")
+    planned = {case: int(np.prod(shape)) for case, shape in dataset.shapes.items()}
+    own = dataset.cases.set_index("case")[["original_z", "original_y", "original_x"]].prod(axis=1)
+    assert (sizes["cases"], sizes["channels"], sizes["classes"]) == (8, 1, 4)
+    assert sizes["largest_file"] == own.max()
+    assert max(planned.values()) <= sizes["largest"] <= 2 * max(planned.values())
+    assert sum(planned.values()) <= sizes["pool_voxels"] <= 2 * sum(planned.values())
+    assert own[dataset.test].sum() <= sizes["test_voxels"] <= own.nlargest(2).sum()
+    assert sizes["largest_resampled"] in (0, sizes["largest"])
+
+
+def test_one_patient_with_many_cases_can_be_the_whole_test_set(phantom: Path, tmp_path: Path) -> None:
+    cases = [path.name.removesuffix(".nii.gz") for path in sorted((phantom / "labelsTr").iterdir())]
+    (tmp_path / "groups.csv").write_text(
+        "case,group\n" + "".join(f"{case},{'a' if place < 5 else case}\n" for place, case in enumerate(cases))
+    )
+    alone = check(phantom, SETTINGS, tmp_path / "alone.json")
+    grouped = check(phantom, replace(SETTINGS, groups=tmp_path / "groups.csv"), tmp_path / "grouped.json")
+    shapes = [sitk.ReadImage(str(image_of(phantom, case))).GetSize() for case in range(5)]
+    assert grouped["test_voxels"] == sum(int(np.prod(shape)) for shape in shapes) > alone["test_voxels"]
+
+
+def test_images_of_the_planned_spacing_are_not_resampled(raw: Path, tmp_path: Path) -> None:
+    for path in [*(raw / "imagesTr").iterdir(), *(raw / "labelsTr").iterdir()]:
+        change(path, lambda image: image.SetSpacing((1, 1, 1)))
+    assert check(raw, SETTINGS, tmp_path / "check.json")["largest_resampled"] == 0
+    for path in (image_of(raw), label_of(raw)):
+        change(path, lambda image: image.SetSpacing((1, 1, 2)))
+    size = sitk.ReadImage(str(image_of(raw))).GetSize()
+    assert check(raw, SETTINGS, tmp_path / "check.json")["largest_resampled"] == 2 * np.prod(size)
+
+
+def test_a_2d_configuration_and_one_that_is_not_planned(phantom: Path, tmp_path: Path) -> None:
+    fine = check(phantom, SETTINGS, tmp_path / "a.json")
+    flat = check(phantom, replace(SETTINGS, configuration="2d"), tmp_path / "b.json")
+    assert flat["pool_voxels"] != fine["pool_voxels"]
+    # whether a coarse network is planned depends on the cropped images, so PREPARE tells it
+    assert check(phantom, replace(SETTINGS, configuration="3d_lowres"), tmp_path / "c.json") == fine
+
+
+def with_channel(folder: Path, change: Callable[[sitk.Image], sitk.Image | None]) -> None:
+    """A second channel for all cases, another than the first in the first case."""
+    head = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(head | {"channel_names": {"0": "a", "1": "b"}}))
+    for place, path in enumerate(sorted((folder / "imagesTr").iterdir())):
+        image = sitk.ReadImage(str(path))
+        changed = change(image) if place == 0 else image
+        sitk.WriteImage(changed or image, str(path).replace("_0000", "_0001"))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing label": (lambda f: label_of(f).unlink(), r"^case \S+: label is missing \(data/labelsTr/\S+\)$"),
+    "missing image": (lambda f: image_of(f).unlink(), r"^case \S+: image of channel 0 is missing \(data/imagesTr/"),
+    "no cases": (
+        lambda f: [shutil.rmtree(f / n) for n in ("imagesTr", "labelsTr")],
+        "^--input data: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted$",
+    ),
+    "one case": (
+        lambda f: [p.unlink() for n in ("imagesTr", "labelsTr") for p in sorted((f / n).iterdir())[1:]],
+        "^--input data: one case only; a pool and a test set need more$",
+    ),
+    "no dataset.json": (lambda f: (f / "dataset.json").unlink(), "^--input data: no dataset.json in it"),
+    "dataset.json is no JSON": (
+        lambda f: (f / "dataset.json").write_text("{"), "^--input data/dataset.json: not a JSON file"
+    ),
+    "other shape": (
+        lambda f: change(label_of(f), lambda image: image[1:, :, :]),
+        r"^case \S+: label has shape \(\d+, \d+, \d+\), image has \(\d+, \d+, \d+\) \(z, y, x\)$",
+    ),
+    "other spacing": (
+        lambda f: change(label_of(f), lambda image: image.SetSpacing((3, 3, 3))),
+        r"^case \S+: label has spacing \(3, 3, 3\) mm, image has \(.+\) mm \(z, y, x\)$",
+    ),
+    "other origin": (
+        lambda f: change(label_of(f), lambda image: image.SetOrigin((50, 0, 0))),
+        r"^case \S+: label has origin \(50, 0, 0\), image has \(.+\) \(x, y, z\)$",
+    ),
+    "other direction": (
+        lambda f: change(label_of(f), lambda image: image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))),
+        r"^case \S+: label has direction \(-1, .*\), image has \(1, ",
+    ),
+    "channels of other shapes": (
+        lambda f: with_channel(f, lambda image: image[1:, :, :]),
+        r"^case \S+: image of channel 1 has shape \(\d+, \d+, \d+\), image has",
+    ),
+    "channels of other spacings": (
+        lambda f: with_channel(f, lambda image: image.SetSpacing([v * 1.0005 for v in image.GetSpacing()])),
+        r"^case \S+: image of channel 1 has spacing",
+    ),
+    "too many channels": (
+        lambda f: change(image_of(f), lambda image: sitk.JoinSeries([image, image])),
+        r"^case \S+: image has 2 channels, dataset.json declares 1$",
+    ),
+    "no image": (
+        lambda f: image_of(f).write_bytes(b"no image"),
+        r"^case \S+: image \S+_0000.nii.gz cannot be read, it may be truncated \(.+\)$",
+    ),
+    "no image as a label": (
+        lambda f: label_of(f).write_bytes(b""), r"^case \S+: label \S+.nii.gz cannot be read, it may be truncated"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_data_are_told_in_one_line(name: str, raw: Path, tmp_path: Path) -> None:
+    breaks, message = BROKEN[name]
+    breaks(raw)
+    (line,) = errors_of(raw, tmp_path)
+    assert re.search(message, line), line
+
+
+def test_origins_half_a_voxel_apart_are_one_grid(raw: Path, tmp_path: Path) -> None:
+    """Label tools round."""
+    change(label_of(raw), lambda image: image.SetOrigin([v + 0.3 for v in image.GetOrigin()]))
+    change(label_of(raw, 1), lambda image: image.SetSpacing([v * 1.0005 for v in image.GetSpacing()]))
+    assert check(raw, SETTINGS, tmp_path / "check.json")["cases"] == 8
+
+
+def test_free_masks_lie_on_the_images_grids(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw / "labelsTr", tmp_path / "free")
+    assert check(raw, replace(SETTINGS, free_masks=tmp_path / "free"), tmp_path / "free.json")["cases"] == 8
+    first = sorted((tmp_path / "free").iterdir())[0]
+    change(first, lambda image: image[:, 1:, :])
+    (line,) = errors_of(raw, tmp_path, free_masks=tmp_path / "free")
+    assert re.match(r"case \S+: free mask has shape", line)
+    first.rename(first.with_name("stranger.nii.gz"))
+    (line,) = errors_of(raw, tmp_path, free_masks=tmp_path / "free")
+    assert line.endswith("stranger.nii.gz belongs to no case; a mask is named as its case")
+
+
+def test_patients_are_looked_up(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("case,group\n")
+    (line,) = errors_of(raw, tmp_path, groups=tmp_path / "groups.csv")
+    assert line.endswith("is not in it (8 such cases)")
+    (line,) = errors_of(raw, tmp_path, group_pattern="(z)")
+    assert line.startswith("group_pattern '(z)': does not match case")
+
+
+def test_what_the_pool_cannot_give(phantom: Path, tmp_path: Path) -> None:
+    """Eight cases, two of them held out, four classes."""
+    assert errors_of(phantom, tmp_path, rows=(row(folds=7, start_size=6, query_size=13, patches_per_image=2),)) == [
+        "--folds 7: more folds than cases; the pool has 6 of 8 cases",
+        "--query_size 13: the pool can give 12 patches at most, 2 of each of 6 cases (--patches_per_image)",
+        "--start_size 6: 7 folds and 4 classes (background included) need at least 8 patches",
+    ]
+    whole = row(start_size=8, query_size=6, patch_size="whole_image")
+    assert errors_of(phantom, tmp_path, rows=(whole,)) == [
+        "--start_size 8: the pool can give 6 patches at most, 1 of each of 6 cases (--patch_size whole_image)"
+    ]
+    assert errors_of(phantom, tmp_path, test_fraction=0.99) == [
+        "--test_fraction 0.99: it leaves none of 8 cases for the pool"
+    ]
+
+
+def test_where_patients_have_several_cases_the_pool_may_be_larger(phantom: Path, tmp_path: Path) -> None:
+    groups = phantom / "groups.csv"
+    rows = (row(folds=3, start_size=9, query_size=14, patches_per_image=2),)
+    assert check(phantom, replace(SETTINGS, groups=groups, rows=rows), tmp_path / "right.json")["cases"] == 8
+    assert errors_of(phantom, tmp_path, groups=groups, rows=(row(folds=4),)) == [
+        "--folds 4: more folds than patients; the pool has at most 3 of 4 patients"
+    ]
+    assert errors_of(phantom, tmp_path, groups=groups, rows=(row(folds=8),)) == [
+        "--folds 8: more folds than cases; the pool has 7 of 8 cases"
+    ]
+
+
+def test_as_many_cases_are_held_out_as_prepare_holds_out() -> None:
+    """A quarter of ten is two there, as Python rounds halves to even."""
+    assert not budget_errors(replace(BUDGET, folds=8), test_fraction=0.25, cases=10, patients=10)
+    assert budget_errors(replace(BUDGET, folds=9), test_fraction=0.25, cases=10, patients=10)
+
+
+def test_all_that_is_wrong_is_said_at_once_and_by_row_of_a_table(raw: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("MAPS = []\n\ndef mine(image, margin=1):\n    pass\n")
+    image_of(raw).write_bytes(b"no image")
+    change(label_of(raw, 1), lambda image: image.SetSpacing((3, 3, 3)))
+    rows = (
+        row("study.csv, row 1", "random,mine,mine:margin=2"),
+        row("study.csv, row 3", "mino,bald:cap=0", folds=7, start_size=8),
+        Row("study.csv, row 4", BUDGET, "mine:x=1", ("random",)),
+    )
+    case_0, case_1 = (label_of(raw, case).name.removesuffix(".nii.gz") for case in (0, 1))
+    found = errors_of(raw, tmp_path, rows=rows, strategy_file=own, shown_strategy_file="own.py")
+    starts = [
+        "study.csv, row 3: strategies: unknown strategy 'mino'; did you mean 'mine'?",
+        "study.csv, row 3: strategies bald:cap=0: cap 0: must be at least 1",
+        "study.csv, row 4: strategy_file own.py: options of strategy 'mine' do not fit mine(image, margin=1)",
+        "study.csv, row 3: folds 7: more folds than cases; the pool has 6 of 8 cases",
+        f"case {case_0}: image {image_of(raw).name} cannot be read",
+        f"case {case_1}: label has spacing",
+    ]
+    assert len(found) == len(starts), found
+    assert all(line.startswith(start) for line, start in zip(found, starts, strict=True)), found
+
+
+def test_a_strategy_file_that_cannot_be_loaded_leaves_its_names_open(phantom: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("MAPS = []\n1 / 0\n")
+    rows = (row(strategies="mine,bald"),)
+    assert errors_of(phantom, tmp_path, rows=rows, strategy_file=own, shown_strategy_file="own.py") == [
+        "--strategy_file own.py: cannot be loaded (ZeroDivisionError: division by zero)"
+    ]
+
+
+def test_the_command(stage, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "raw", seed=1, cases=4, variant="two_channels")
+    rows = {"folds": 2, "start_size": 8, "query_size": 4, "patch_size": "8,8,8", "patches_per_image": 9}
+    named = {"start_strategy": "random", "strategies": ["random"]}
+    arguments = ["--input", "raw", "--shown", "/data/mine", "--name", "x", "--out", "check.json", "--rows"]
+    done = stage("check", *arguments, json.dumps([rows | named]), cwd=tmp_path)
+    assert done.returncode == 0, done.output
+    assert json.loads((tmp_path / "check.json").read_text())["channels"] == 2
+    (tmp_path / "check.json").unlink()
+    (tmp_path / "raw" / "dataset.json").write_text("{")
+    done = stage("check", *arguments, json.dumps([rows | named | {"strategies": ["randon"]}]), cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.output
+    first, second = done.stderr.splitlines()
+    assert first == "ERROR: --strategies: unknown strategy 'randon'; did you mean 'random'?"
+    assert second.startswith("ERROR: --input /data/mine/dataset.json: not a JSON file")
+    assert not (tmp_path / "check.json").exists()

@@ -1,0 +1,86 @@
+"""Raw folders as they come, and the patients of their cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.patients import case_groups
+from nnactive_nf.core.raw import list_raw
+
+
+def test_patients_by_table_and_by_pattern(tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("case,group\na_1,p\na_2,p\nb_1,q\n")
+    assert case_groups(["a_1", "a_2", "b_1"], table, None) == {"a_1": "p", "a_2": "p", "b_1": "q"}
+    assert case_groups(["a_1", "a_2", "b_1"], None, r"(\w)_") == {"a_1": "a", "a_2": "a", "b_1": "b"}
+    with pytest.raises(UserError, match="case c is not in it"):
+        case_groups(["a_1", "c"], table, None)
+    for pattern, message in {
+        "(": "not a regular expression",
+        r"\w": "wants one group",
+        r"(z)": "does not match",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            case_groups(["a_1"], None, pattern)
+
+
+def test_listing_tells_foreign_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        list_raw(tmp_path / "nowhere")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "a": 1}}))
+    with pytest.raises(UserError, match="neither nnU-Net's"):
+        list_raw(tmp_path)
+    region = {"labels": {"background": 0, "a": [1, 2]}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(region))
+    with pytest.raises(UserError, match="region"):
+        list_raw(tmp_path)
+
+
+NNUNET = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
+DECATHLON = {
+    "labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": [{"image": "i.nii", "label": "l.nii"}],
+}  # fmt: skip
+LISTED = NNUNET | {"dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}
+ODD = [None, True, 3, -1.5, "MRI", "", [], [None], ["MRI"], [[1]], {}, {"a": None}, {"0": []}, {"x": {"y": 1}}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize(
+    ("head", "key"), [(head, key) for head in (NNUNET, DECATHLON, LISTED) for key in head],
+    ids=[f"{name} {key}" for name, head in zip(("nnunet", "msd", "listed"), (NNUNET, DECATHLON, LISTED), strict=True)
+         for key in head],
+)  # fmt: skip
+def test_odd_values_in_dataset_json_are_a_user_mistake(tmp_path: Path, head: dict, key: str, odd: object) -> None:
+    for path in (
+        "i.nii", "l.nii", "i.nii.gz", "l.nii.gz", "imagesTr/c_0000.nii", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz",
+    ):  # fmt: skip
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "dataset.json").write_text(json.dumps(head))
+    assert list_raw(tmp_path).cases
+    (tmp_path / "dataset.json").write_text(json.dumps(head | {key: odd}))
+    try:
+        assert list_raw(tmp_path).cases
+    except UserError as error:
+        assert "dataset.json" in str(error) or "is missing" in str(error) or "no training cases" in str(error)
+
+
+def test_hidden_files_are_no_cases(tmp_path: Path) -> None:
+    """macOS puts a `._name` beside each file that it copies or packs."""
+    for name in ("raw/imagesTr/case_1_0000", "raw/labelsTr/case_1", "free/case_1"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        path.with_name(f"._{path.name}").write_bytes(b"")
+    nnunet = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
+    entries = [{"image": "./imagesTr/case_1_0000.nii.gz", "label": "./labelsTr/case_1.nii.gz"}]
+    decathlon = {"labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": entries}
+    for head, case in ((nnunet, "case_1"), (decathlon, "case_1_0000")):
+        (tmp_path / "raw" / "dataset.json").write_text(json.dumps(head))
+        assert [found.name for found in list_raw(tmp_path / "raw").cases] == [case]
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(nnunet))
+    assert list_raw(tmp_path / "raw", tmp_path / "free").cases[0].free == tmp_path / "free" / "case_1.nii.gz"
