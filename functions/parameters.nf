@@ -1,6 +1,6 @@
 /*
  * Parameters and strategies: nextflow_schema.json describes the parameters, this file checks them against it and prints
- * them for --help. bin/nnactive_nf/query/strategies.json is the registry of query strategies that Python reads too; a
+ * them for --help. bin/nnactive_nf/core/strategies.json is the registry of query strategies that Python reads too; a
  * user's own stand in the file that --strategy_file names.
  *
  * Modules that include others can be included only once under the strict parser of Nextflow 25.04; this one is for all.
@@ -124,7 +124,7 @@ def help_text() {
 
 // The registry: a list of maps of name, label, paper_name, maps, oracle_aware, start, options.
 def strategy_registry() {
-    new groovy.json.JsonSlurper().parseText(file("${projectDir}/bin/nnactive_nf/query/strategies.json").text)
+    new groovy.json.JsonSlurper().parseText(file("${projectDir}/bin/nnactive_nf/core/strategies.json").text)
 }
 
 // The registry, and the strategies of a user's file where there is one.

@@ -189,7 +189,7 @@ def into_stub(module: Path, line: str) -> None:
 
 def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> None:
     """12 strategies x 4 seeds x 5 cycles x 5 folds: Nextflow has a heap of 512 MB, or this ends with an error."""
-    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/query/strategies.json").read_text())]
+    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/core/strategies.json").read_text())]
     names = [name for name in names if name not in ("replay", "coverage")][:9]
     models = len([name for name in names if not name.startswith("random")])
     strategies = [*names, "power_bald:beta=5", "power_bald:beta=10", "power_bald:beta=20"]

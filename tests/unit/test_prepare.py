@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.raw import list_raw
 from nnactive_nf.phantom.folder import write_phantom
-from nnactive_nf.prepare.raw import list_raw
 from nnactive_nf.prepare.run import Settings, prepare
 from nnactive_nf.prepare.split import case_groups, split_pool_test
 

@@ -66,7 +66,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def paper_names(strategies: str) -> set[str]:
-    registry = json.loads((ROOT / "bin/nnactive_nf/query/strategies.json").read_text())
+    registry = json.loads((ROOT / "bin/nnactive_nf/core/strategies.json").read_text())
     names = {entry["name"]: entry["paper_name"] for entry in registry}
     assert len(set(strategies.split(","))) == len(strategies.split(","))
     return {names[strategy] for strategy in strategies.split(",")}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import intersects
-from nnactive_nf.query.registry import FILE
+from nnactive_nf.core.strategies import FILE
 from nnactive_nf.query.run import Settings, choose, query
 
 NAMES = [entry["name"] for entry in json.loads(FILE.read_text()) if entry["name"] != "replay"]

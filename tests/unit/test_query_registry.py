@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.strategies import FILE, Named, registry
 from nnactive_nf.core.uncertainty import MAPS
-from nnactive_nf.query.registry import FILE, Named, registry
 from nnactive_nf.query.run import STRATEGIES, choice_of
 
 DOCS = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()

@@ -14,7 +14,7 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
 from nnactive_nf.core.classes import Classes
-from nnactive_nf.prepare.raw import RawCase, RawDataset
+from nnactive_nf.core.raw import RawCase, RawDataset
 
 # Relative difference of spacings, and difference of origins in voxels, that count as one grid: label tools round.
 GRID_TOLERANCE = 1e-3

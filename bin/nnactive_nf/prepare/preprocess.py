@@ -15,7 +15,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnactive_nf.core.files import whole_file
-from nnactive_nf.prepare.raw import RawCase, RawDataset
+from nnactive_nf.core.planning import planned_spacing
+from nnactive_nf.core.raw import RawCase, RawDataset
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,13 @@ def preprocess_case(
     free = _free_voxels(raw, case, manager, settings, properties, data.shape[1:])
     back = manager.transpose_backward
     index_zyx = index[0].transpose(back)
-    spacing = [*([properties["spacing"][manager.transpose_forward[0]]] if len(settings.spacing) == 2 else []),
-               *settings.spacing]  # fmt: skip
     return PreparedCase(
         name=case.name,
         mask=pack(raw.classes.to_value(np.maximum(index_zyx, 0))),
         empty=pack(((index_zyx == -1) | free[0].transpose(back).astype(bool)).astype(np.uint8)),
         original_mask=pack(values_zyx),
         shape_zyx=tuple(int(n) for n in index_zyx.shape),
-        spacing_mm=tuple(float(spacing[axis]) for axis in back),
+        spacing_mm=planned_spacing(plans, configuration, properties["spacing"]),
         digest=_digest(data, free),
     )
 

@@ -20,10 +20,10 @@ from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import create_hdf5, whole_file, write_json
 from nnactive_nf.core.labels import Labels, Mask, write_labels
+from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
-from nnactive_nf.prepare.raw import RawDataset, list_raw
 from nnactive_nf.prepare.split import case_groups, check_start, class_table, split_pool_test
 
 In = TypeVar("In")

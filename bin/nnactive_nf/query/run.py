@@ -14,13 +14,13 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Shape, intersects
 from nnactive_nf.core.labels import empty_patches, read_patches
 from nnactive_nf.core.query_table import write_query
+from nnactive_nf.core.strategies import Named, canonical, number, options_of, registry, unknown
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.query import own
 from nnactive_nf.query.base import Strategy
 from nnactive_nf.query.diverse import Coverage, KMeansBald
 from nnactive_nf.query.pool import Candidate, Image, Pool
 from nnactive_nf.query.randomly import Random, guaranteed
-from nnactive_nf.query.registry import Named, canonical, number, options_of, registry, unknown
 from nnactive_nf.query.replay import Replay
 from nnactive_nf.query.stratified import ClassStratified, exponential, sigmoid
 from nnactive_nf.query.uncertainty import ExpectedDice, MeanOfMap, Power, Softrank

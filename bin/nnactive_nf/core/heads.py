@@ -1,0 +1,116 @@
+"""What an image file's head tells: its grid and how many channels it holds, without its voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import Shape, as_shape
+
+# nnU-Net gives the missing axis of a 2D image a spacing that no network ever pools over.
+FLAT_SPACING = 999.0
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The grid of an image file, as nnU-Net's reader understands it.
+
+    Attributes:
+        channels: channels that the file holds; more than one where all stand in one file.
+        shape_zyx: voxels per axis.
+        spacing_mm: voxel size (z, y, x).
+        origin_xyz: place of the first voxel in mm, to the left, back and top; `None` where the format has none.
+        direction: 3 x 3 direction cosines, row by row; `None` where the format has none.
+    """
+
+    channels: int
+    shape_zyx: Shape
+    spacing_mm: Vector
+    origin_xyz: Vector | None = None
+    direction: tuple[float, ...] | None = None
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of one channel."""
+        return int(np.prod(self.shape_zyx, dtype=np.int64))
+
+
+def read_head(path: Path, reader: type[BaseReaderWriter], label: bool = False) -> Head:
+    """Head of one image or label file.
+
+    Args:
+        path: the file.
+        reader: nnU-Net's reader for it; what it is based on (SimpleITK, nibabel) reads the head. Formats of other
+            readers (tif, png) are read whole.
+        label: whether it is a label file, which those other readers read another way.
+
+    Raises:
+        UserError: the file cannot be read as an image.
+    """
+    try:
+        if issubclass(reader, SimpleITKIO):
+            return _by_simpleitk(path)
+        if issubclass(reader, NibabelIO):
+            return _by_nibabel(path)
+        return _by_reader(path, reader(), label)
+    except Exception as error:  # each library raises kinds of its own
+        raise UserError(f"{path.name} cannot be read, it may be truncated ({one_line(error)})") from None
+
+
+def one_line(error: Exception) -> str:
+    """The last line of what a library says, or the kind of its error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _by_simpleitk(path: Path) -> Head:
+    file = SimpleITK.ImageFileReader()
+    file.SetFileName(str(path))
+    file.ReadImageInformation()
+    spacing = [abs(value) for value in reversed(file.GetSpacing())]
+    parts = file.GetNumberOfComponents()
+    lengths = [*reversed(file.GetSize()), *([parts] if parts > 1 else [])]  # axes of the array that nnU-Net gets
+    origin, direction = file.GetOrigin(), np.asarray(file.GetDirection(), dtype=float)
+    if len(lengths) == 2:
+        return Head(1, as_shape([1, *lengths]), (max(spacing) * FLAT_SPACING, spacing[0], spacing[1]))
+    if len(lengths) not in (3, 4):
+        raise ValueError(f"it has {len(lengths)} axes; 2 or 3, or 3 and the channels, are wanted")
+    channels = lengths[0] if len(lengths) == 4 else 1
+    size = len(origin)  # a 4D file has a fourth number in its origin and a 4 x 4 direction
+    cosines = direction.reshape(size, size)[:3, :3].ravel()
+    if size < 3:
+        return Head(channels, as_shape(lengths[-3:]), (max(spacing) * FLAT_SPACING, spacing[0], spacing[1]))
+    return Head(channels, as_shape(lengths[-3:]), _vector(spacing[-3:]), _vector(origin[:3]), tuple(cosines.tolist()))
+
+
+def _by_nibabel(path: Path) -> Head:
+    image: Any = nibabel.load(path)  # type: ignore[attr-defined]
+    if len(image.shape) != 3:
+        raise ValueError(f"it has {len(image.shape)} axes, 3 are wanted")
+    x, y, z = (float(value) for value in image.header.get_zooms())
+    # nibabel's world points to the right and the front, SimpleITK's to the left and the back.
+    world = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine, dtype=float)
+    lengths = np.linalg.norm(world[:3, :3], axis=0)
+    cosines = world[:3, :3] / np.where(lengths > 0, lengths, 1)
+    return Head(1, as_shape(image.shape[::-1]), (z, y, x), _vector(world[:3, 3]), tuple(cosines.ravel().tolist()))
+
+
+def _by_reader(path: Path, reader: BaseReaderWriter, label: bool) -> Head:
+    values, properties = reader.read_seg(str(path)) if label else reader.read_images([str(path)])
+    return Head(int(values.shape[0]), as_shape(values.shape[1:]), _vector(properties["spacing"]))
+
+
+def _vector(values: Any) -> Vector:
+    a, b, c = (float(value) for value in values)
+    return a, b, c
