@@ -31,7 +31,7 @@ CURVE_BYTES_OF_EPOCH = 170
 MEASURES_BYTES = 330
 # Bytes of a voxel in a picture of a query: its image, and the map that it was chosen by.
 PICTURE_BYTES = {False: 1.0, True: 2.5}
-# Of large surroundings a coarser picture is stored, and the margin round a patch is at least so many voxels (query/views.py).
+# Of large surroundings a coarser picture is stored; the margin round a patch has at least so many voxels (query/views.py).
 PICTURE_LENGTH = 128
 PICTURE_MARGIN = 12
 
@@ -84,7 +84,9 @@ def disk_of(
         publishing: what is copied.
     """
     tasks = all_tasks(groups)
-    maps = [size for group in groups for size in _maps_by_node(group, images[group.row.dataset], networks[group.row.key])]
+    maps = [
+        size for group in groups for size in _maps_by_node(group, images[group.row.dataset], networks[group.row.key])
+    ]
     weights = sum(group.trainings * 4 * networks[group.row.key].parameters for group in groups)
     curves = sum(group.trainings * (CURVE_BYTES + CURVE_BYTES_OF_EPOCH * group.row.epochs) for group in groups)
     nodes = sum(_node_bytes(group, node, images[group.row.dataset]) for group in groups for node in group.nodes)
@@ -133,7 +135,7 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
 
 
 def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
-    """A node's labels, query with its pictures, and measures. Where images are not known there is a patch in each case."""
+    """A node's labels, query with its pictures, and measures. Where images are unknown there is a patch in each case."""
     row = group.row
     patches = row.start_size + node.cycle * row.query_size
     if isinstance(images, Unknown):

@@ -143,8 +143,8 @@ def assumed_plans() -> dict[str, Any]:
 def crop(heads: Sequence[Head], cases: Sequence[RawCase], dataset: RawDataset) -> list[Head]:
     """Heads with the shapes that are left when nnU-Net has cut off what is 0 in all channels around an image.
 
-    Small data sets are read whole. Of large ones a few images are read, and the others are taken to lose as much per axis
-    as their median.
+    Small data sets are read whole. Of large ones a few images are read, and the others are taken to lose as much per
+    axis as their median.
     """
     number = readable(heads)
     places = evenly(range(len(heads)), number) if number else []
@@ -152,9 +152,7 @@ def crop(heads: Sequence[Head], cases: Sequence[RawCase], dataset: RawDataset) -
     kept = [np.array(shape) / heads[place].shape_zyx for place, shape in found.items()]
     share = np.median(kept, axis=0) if kept else np.ones(3)
     rest = [np.maximum(1, np.rint(np.array(head.shape_zyx) * share)).astype(int) for head in heads]
-    return [
-        replace(head, shape_zyx=as_shape(found.get(place, rest[place]))) for place, head in enumerate(heads)
-    ]
+    return [replace(head, shape_zyx=as_shape(found.get(place, rest[place]))) for place, head in enumerate(heads)]
 
 
 def readable(heads: Sequence[Head]) -> int:

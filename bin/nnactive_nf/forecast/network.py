@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnactive_nf.core.geometry import as_shape
 from nnactive_nf.core.nnunet import build_network
 from nnactive_nf.core.planning import planned_gpu_gb
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.forecast.images import Images, Unknown
-from nnactive_nf.forecast.plan import Row
+from nnactive_nf.forecast.plan import Group, Row
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,21 @@ class Network:
     feature_cell: float
 
 
+def networks_of(groups: Sequence[Group], images: Mapping[str, Images | Unknown]) -> dict[tuple[str, str], Network]:
+    """The network of each row, by (data set, regime); rows of a data set that train alike are looked at once."""
+    rows = {_settings(group.row): group.row for group in reversed(groups)}
+    networks = {settings: network_of(row, images[row.dataset]) for settings, row in rows.items()}
+    return {group.row.key: networks[_settings(group.row)] for group in groups}
+
+
+def _settings(row: Row) -> tuple[object, ...]:
+    return row.dataset, row.train_patch_size, row.features, row.batch_size
+
+
 def network_of(row: Row, images: Images | Unknown) -> Network:
     """The network of a row: nnU-Net's, or as the row changes it."""
-    patch = row.train_patch_size and tuple(int(part) for part in row.train_patch_size.split(","))
-    plans = training_plans(images.plans, row.configuration, patch or None, row.features, row.batch_size)
+    patch = as_shape(map(int, row.train_patch_size.split(","))) if row.train_patch_size else None
+    plans = training_plans(images.plans, row.configuration, patch, row.features, row.batch_size)
     settings = plans["configurations"][row.configuration]
     architecture = settings["architecture"]["arch_kwargs"]
     last = max(0, architecture["n_stages"] - 2)

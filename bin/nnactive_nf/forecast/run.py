@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from nnactive_nf.forecast.counts import one_row_each
 from nnactive_nf.forecast.disk import Publishing, disk_of
 from nnactive_nf.forecast.images import images_of
-from nnactive_nf.forecast.network import network_of
+from nnactive_nf.forecast.network import networks_of
 from nnactive_nf.forecast.plan import read_plan, without_sharing
 from nnactive_nf.forecast.schedule import given_minutes, gpu_hours, jobs_of, minutes_to_finish, stage_minutes
 from nnactive_nf.forecast.text import (
@@ -57,9 +59,9 @@ def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: 
     groups = read_plan(plan)
     apart = without_sharing(groups)
     given = given_minutes(times.minutes)
-    trace = times.trace and read_trace(times.trace, str(times.trace_name or times.trace), "TRAIN" not in given)
+    trace = _trace(times, given)
     images = {dataset: images_of(row, folders.get(dataset)) for dataset, row in one_row_each(groups).items()}
-    networks = {group.row.key: network_of(group.row, images[group.row.dataset]) for group in groups}
+    networks = networks_of(groups, images)
     parts = [
         count_lines(groups, apart),
         image_lines(images, networks),
@@ -78,3 +80,9 @@ def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: 
         parts += [minute_lines(minutes), time_lines(ends)]
     parts.append(source_lines(groups, images, minutes))
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _trace(times: Times, given: Mapping[str, float]) -> pd.DataFrame | None:
+    if times.trace is None:
+        return None
+    return read_trace(times.trace, times.trace_name or str(times.trace), "TRAIN" not in given)

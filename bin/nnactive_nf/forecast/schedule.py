@@ -23,7 +23,8 @@ GIVEN_STAGES = ("TRAIN", "PREDICT", "EVALUATE", "QUERY")
 @dataclass(frozen=True)
 class Time:
     """Minutes of a stage's task, and where they come from: `trace` (of this data set), `all` (the trace's other data
-    sets), `given` (by the user) or `assumed`."""
+    sets), `given` (by the user) or `assumed`.
+    """
 
     minutes: float
     source: str
@@ -85,7 +86,8 @@ def _means(trace: pd.DataFrame | None, datasets: Sequence[str]) -> dict[tuple[st
 
 def dataset_of_tag(tag: str, datasets: Sequence[str]) -> str:
     """Which of these data sets a tag belongs to, '' for none: it is the name, or begins with it and '-'. Names may begin
-    alike."""
+    alike.
+    """
     found = [dataset for dataset in datasets if tag == dataset or tag.startswith(f"{dataset}-")]
     return max(found, key=len, default="")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import floor, log10
 
-from nnactive_nf.forecast.counts import STAGES, all_tasks, all_trainings, once_counts, one_row_each, row_counts
+from nnactive_nf.forecast.counts import all_tasks, all_trainings, once_counts, one_row_each, row_counts
 from nnactive_nf.forecast.disk import Disk
 from nnactive_nf.forecast.images import ASSUMED, ASSUMED_CLASSES, Images, Unknown
 from nnactive_nf.forecast.network import Network
@@ -15,7 +15,9 @@ from nnactive_nf.forecast.schedule import SHARES_OF_A_TRAINING, Time
 MARKS = {"trace": "", "given": "", "all": "~", "assumed": "*"}
 TIMED = ("PREPARE", "TRAIN", "PREDICT", "EVALUATE", "QUERY")
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-NO_TIME = "For the time: --plan_trace with the trace of an earlier run, or --plan_minutes with the minutes of one training."
+NO_TIME = (
+    "For the time: --plan_trace with the trace of an earlier run, or --plan_minutes with the minutes of one training."
+)
 
 
 def count_lines(groups: Sequence[Group], apart: Sequence[Group]) -> list[str]:
@@ -39,9 +41,7 @@ def _row_name(row: Row) -> str:
     return f"{row.dataset} {row.regime}{' (whole pool)' if row.whole_pool else ''}"
 
 
-def image_lines(
-    images: Mapping[str, Images | Unknown], networks: Mapping[tuple[str, str], Network]
-) -> list[str]:
+def image_lines(images: Mapping[str, Images | Unknown], networks: Mapping[tuple[str, str], Network]) -> list[str]:
     """What is known of each data set's images."""
     rows = []
     for dataset, seen in images.items():
@@ -79,7 +79,10 @@ def network_lines(
                     f"{decimal(network.gpu_gb)} GB{mark}",
                 ]
             )
-    return table([["Training", "patch", "batch", "parameters", "GPU memory"], *rows])
+    lines = table([["Training", "patch", "batch", "parameters", "GPU memory"], *rows])
+    if any(isinstance(seen, Unknown) for seen in images.values()):
+        lines.append("* for images as they are assumed")
+    return lines
 
 
 def disk_lines(disk: Disk, images: Mapping[str, Images | Unknown]) -> list[str]:
@@ -151,7 +154,9 @@ def source_lines(
     rows.append(["disk", "computed from all these; how well files pack was measured on Hippocampus and the phantom"])
     if minutes is not None:
         rows += [[f"minutes of {stage}", _minutes_source(stage, minutes)] for stage in TIMED]
-        rows.append(["time", "computed from these minutes: each task takes the next free GPU; no waiting for other jobs"])
+        rows.append(
+            ["time", "computed from these minutes: each task takes the next free GPU; no waiting for other jobs"]
+        )
     return table([["Figures"], *rows])
 
 
@@ -165,7 +170,9 @@ def _image_source(images: Images | Unknown, row: Row) -> str:
     heads = f"measured: heads of {whole(images.heads)} of {whole(images.cases)} images{made}"
     if images.read == images.heads:
         return f"{heads}, and what air around the body is cut off"
-    part = f"as the median of {whole(images.read)} of them" if images.read else "none: they are too large to be read here"
+    part = (
+        f"as the median of {whole(images.read)} of them" if images.read else "none: they are too large to be read here"
+    )
     return f"{heads}; air that is cut off around the body is assumed: {part}"
 
 
