@@ -31,7 +31,7 @@ CURVE_BYTES_OF_EPOCH = 170
 MEASURES_BYTES = 330
 # Bytes of a voxel in a picture of a query: its image, and the map that it was chosen by.
 PICTURE_BYTES = {False: 1.0, True: 2.5}
-# Of large surroundings a coarser picture is stored; the margin round a patch has at least so many voxels (query/views.py).
+# Of large surroundings a coarser picture is stored; a patch has a margin of at least so many voxels (query/views.py).
 PICTURE_LENGTH = 128
 PICTURE_MARGIN = 12
 
@@ -135,7 +135,7 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
 
 
 def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
-    """A node's labels, query with its pictures, and measures. Where images are unknown there is a patch in each case."""
+    """A node's labels, query with its pictures, and measures. Where images are unknown, a patch in each case."""
     row = group.row
     patches = row.start_size + node.cycle * row.query_size
     if isinstance(images, Unknown):

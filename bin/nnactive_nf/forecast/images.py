@@ -162,7 +162,7 @@ def readable(heads: Sequence[Head]) -> int:
 
 
 def nonzero_shape(dataset: RawDataset, case: RawCase) -> tuple[int, ...]:
-    """Shape (z, y, x) of the smallest box that holds all voxels that are not 0; all of an image that is 0 everywhere."""
+    """Shape (z, y, x) of the smallest box that holds all voxels that are not 0; the image's where all are 0."""
     values, _ = dataset.reader().read_images([str(path) for path in case.images])
     filled = (values != 0).any(axis=0)
     if not filled.any():

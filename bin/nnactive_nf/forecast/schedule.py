@@ -1,7 +1,7 @@
 """When a plan is done on so many GPUs: list scheduling, first come first served.
 
-Trainings, predictions and evaluations wait for a GPU; the CPU's stages (preparation, queries with annotation) are taken to
-start at once.
+Trainings, predictions and evaluations wait for a GPU; the CPU's stages (preparation, queries with annotation) are taken
+to start at once.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def _means(trace: pd.DataFrame | None, datasets: Sequence[str]) -> dict[tuple[st
 
 
 def dataset_of_tag(tag: str, datasets: Sequence[str]) -> str:
-    """Which of these data sets a tag belongs to, '' for none: it is the name, or begins with it and '-'. Names may begin
-    alike.
+    """Which of these data sets a tag belongs to, '' for none: it is the name, or begins with it and '-'.
+
+    Names may begin alike; the longest holds.
     """
     found = [dataset for dataset in datasets if tag == dataset or tag.startswith(f"{dataset}-")]
     return max(found, key=len, default="")
@@ -156,8 +157,8 @@ def _tasks(job: Job, stage: str) -> float:
 def minutes_to_finish(jobs: Sequence[Job], gpus: int) -> float:
     """Minutes until the last task has ended.
 
-    What is ready first comes first, on the GPU that is free first. Whatever a task releases is ready when it ends, so tasks
-    leave the queue in the order in which they were ready.
+    What is ready first comes first, on the GPU that is free first. Whatever a task releases is ready when it ends, so
+    tasks leave the queue in the order in which they were ready.
     """
     return _Schedule(jobs, gpus).run()
 

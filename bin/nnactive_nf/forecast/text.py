@@ -139,19 +139,16 @@ def source_lines(
     minutes: Mapping[str, Mapping[str, Time]] | None,
 ) -> list[str]:
     """Where the figures come from, line by line: what is counted, measured, planned by nnU-Net, or assumed."""
-    changed = any(row.train_patch_size or row.features or row.batch_size for row in (group.row for group in groups))
-    rows = [["tasks, patches", "counted by the functions that the run goes by"]]
-    for dataset, row in one_row_each(groups).items():
-        rows.append([f"images of {dataset}", _image_source(images[dataset], row)])
-    rows.append(
-        [
-            "networks",
-            "planned by nnU-Net's planner from these images"
-            + (", then as --train_patch_size, --features and --batch_size change it" if changed else ""),
-        ]
-    )
-    rows.append(["GPU memory", "nnU-Net's own estimate for a training, by which it plans for 8 GB; not measured"])
-    rows.append(["disk", "computed from all these; how well files pack was measured on Hippocampus and the phantom"])
+    own = any(row.train_patch_size or row.features or row.batch_size for row in (group.row for group in groups))
+    changes = ", then as --train_patch_size, --features and --batch_size change it" if own else ""
+    known = one_row_each(groups)
+    rows = [
+        ["tasks, patches", "counted by the functions that the run goes by"],
+        *([f"images of {dataset}", _image_source(images[dataset], row)] for dataset, row in known.items()),
+        ["networks", f"planned by nnU-Net's planner from these images{changes}"],
+        ["GPU memory", "nnU-Net's estimate for a training, by which it plans for 8 GB; not measured"],
+        ["disk", "computed from all these; how well files pack was measured on Hippocampus and the phantom"],
+    ]
     if minutes is not None:
         rows += [[f"minutes of {stage}", _minutes_source(stage, minutes)] for stage in TIMED]
         rows.append(
@@ -166,14 +163,14 @@ def _image_source(images: Images | Unknown, row: Row) -> str:
             f"assumed: {voxels(ASSUMED.shape_zyx)} voxels of 1 mm, channels {ASSUMED.channels}, "
             f"classes {ASSUMED_CLASSES}"
         )
-    made = " of the phantom's kind, made to look at them" if row.source == "phantom" else ""
+    made = " of the phantom, made to look at them" if row.source == "phantom" else ""
     heads = f"measured: heads of {whole(images.heads)} of {whole(images.cases)} images{made}"
     if images.read == images.heads:
-        return f"{heads}, and what air around the body is cut off"
+        return f"{heads}, and the air around them that is cut off"
     part = (
         f"as the median of {whole(images.read)} of them" if images.read else "none: they are too large to be read here"
     )
-    return f"{heads}; air that is cut off around the body is assumed: {part}"
+    return f"{heads}; the air around them that is cut off is assumed: {part}"
 
 
 def _minutes_source(stage: str, minutes: Mapping[str, Mapping[str, Time]]) -> str:
@@ -217,7 +214,8 @@ def decimal(number: float) -> str:
     """A number in two digits, or without a fraction."""
     if number >= 9.95:
         return whole(number)
-    return f"{number:.2f}" if 0 < number < 0.95 else f"{number:.1f}"
+    digits = 2 if 0 < number < 0.95 else 1
+    return f"{floor(number * 10**digits + 0.5) / 10**digits:.{digits}f}"
 
 
 def in_bytes(number: float) -> str:

@@ -17,8 +17,8 @@ def read_trace(path: Path, name: str, want_training: bool) -> pd.DataFrame:
     """Tasks that ended well, now or in a run before: a table with the columns stage, tag and minutes.
 
     Args:
-        path: a trace, or a folder with traces (`pipeline_info`, or the results that hold it), whose newest is taken. Names
-            hold date and time, so they sort by it.
+        path: a trace, or a folder with traces (`pipeline_info`, or the results that hold it), whose newest is taken.
+            Names hold date and time, so they sort by it.
         name: the path as the user gave it.
         want_training: whether a training must have ended in it; of a folder the newest trace with one is taken then.
 
