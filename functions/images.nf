@@ -28,27 +28,6 @@ def listed_labels(head) {
     (listed instanceof Map ? listed.values() : listed).collect { entry -> entry instanceof Map ? entry.label : null }
 }
 
-// [cases, channels, classes, heads]: a raw folder's images, or [unknown: why nothing can be said]. `heads` are the
-// [shape, spacing_mm] (z, y, x) of its images, or of `most` of them, evenly drawn.
-def folder_images(folder, most) {
-    if( !file(folder).exists() )
-        return [unknown: "no data in ${folder}"]
-    def head = dataset_head(folder)
-    if( head == null )
-        return [unknown: "no dataset.json in ${folder}"]
-    def labels = listed_labels(head).findAll { path -> path }.collect { path -> file("${folder}/${path}") } ?: files("${folder}/labelsTr/[!.]*").sort()
-    def drawn = evenly(labels, most)
-    def heads = drawn.collect { path -> nifti_head(path) }
-    if( heads.isEmpty() || heads.contains(null) )
-        return [unknown: heads ? "${drawn[heads.indexOf(null)]} has no head of a NIfTI file" : "no labels in ${folder}"]
-    [
-        cases: labels.size(),
-        channels: channel_count(head),
-        classes: entries(head.labels, 2),
-        heads: heads,
-    ]
-}
-
 def channel_count(head) {
     entries(head.channel_names ?: head.modality, 1)
 }
@@ -78,10 +57,6 @@ def raw_voxels(raw) {
 
 def is_resampled(head, spacing) {
     (0..2).any { axis -> Math.abs(head.spacing_mm[axis] / spacing[axis] - 1) > 0.01 }
-}
-
-def evenly(items, most) {
-    items.size() <= most ? items : (0..<most).collect { i -> items[(i * items.size()).intdiv(most)] }
 }
 
 // [shape, spacing_mm] (z, y, x) by the first 348 bytes of a NIfTI-1 file, packed or not; null where it is none.

@@ -48,7 +48,7 @@ def same_network(row: Row, images: Any, plans: dict[str, Any], channels: int, cl
     told, planned = (each["configurations"][row.configuration] for each in (images.plans, plans))
     for name in ("patch_size", "batch_size", "architecture"):
         assert told[name] == planned[name], name
-    assert told["spacing"] == pytest.approx(planned["spacing"], rel=0.01)  # PREPARE plans from the pool alone
+    assert told["spacing"] == pytest.approx(planned["spacing"], rel=0.05)  # PREPARE plans from the pool alone
     built = build_network(PlansManager(plans).get_configuration(row.configuration), channels, classes, True)
     found = network_of(row, images)
     assert found.parameters == sum(parameter.numel() for parameter in built.parameters())
@@ -64,8 +64,8 @@ def test_plans_of_the_phantom_are_those_of_prepare(phantom: Path, prepared: Path
     row = row_of(source="phantom", phantom_cases=8)
     images = images_of(row, phantom)
     assert isinstance(images, Images)
-    assert images.voxels == pytest.approx(sum(prod(shape) for shape in dataset.shapes.values()), rel=0.03)
-    assert images.shape_zyx == pytest.approx(np.median(list(dataset.shapes.values()), axis=0), abs=1)
+    assert images.voxels == pytest.approx(sum(prod(shape) for shape in dataset.shapes.values()), rel=0.1)
+    assert images.shape_zyx == pytest.approx(np.median(list(dataset.shapes.values()), axis=0), abs=2)
     # What stands in a row is what is trained
     small = network_of(row_of(train_patch_size="16,32,32", features=8, batch_size=5), images)
     assert (small.patch, small.batch_size) == ((16, 32, 32), 5)
