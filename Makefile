@@ -5,7 +5,7 @@ export NXF_DISABLE_CHECK_LATEST := true
 nextflow := $(CURDIR)/.tools/bin/nextflow
 python := $(CURDIR)/.venv/bin/python
 
-.PHONY: help demo test lint pytest format setup setup-tests lock image sif clean
+.PHONY: help demo test lint pytest format setup setup-tests lock image sif house clean
 
 help:
 	@echo "make demo    run the workflow on the built-in phantom data set (a few minutes, no GPU needed)"
@@ -13,6 +13,7 @@ help:
 	@echo "make setup   only set up .venv and .tools"
 	@echo "make lock    resolve the locked requirements anew"
 	@echo "make image   build the container image (podman or docker); make sif: the Apptainer image"
+	@echo "make house   draw docs/house.svg from docs/house.dot (Graphviz)"
 	@echo "make clean   remove the demo's files and caches (not .venv and .tools)"
 
 setup:
@@ -52,6 +53,9 @@ image: setup
 
 sif: setup
 	@containers/build.sh sif
+
+house:
+	dot -Tsvg docs/house.dot -o docs/house.svg
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,10 +10,12 @@ include { help_text ; parameter_errors ; typed_parameters } from './functions/pa
 include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
 include { tell_at_end } from './functions/shell.nf'
+include { site_errors } from './functions/site.nf'
 include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
 include { PLAN } from './workflows/forecast.nf'
+include { lost_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
@@ -24,7 +26,7 @@ workflow {
     }
     def values = typed_parameters(params)
     if( params.preflight ) {
-        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + (is_table(values) ? study_errors(values) : []))
+        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + site_errors(values) + (is_table(values) ? study_errors(values) : []))
         def there = typed_rows(values).findAll { row -> row.input && !is_phantom(row) && !is_awaited(row) }
         def seen = preflight_notes(values)
         PREFLIGHT(values, there.collect { row -> "${raw_folder(row)}".toString() }.unique(), seen)
@@ -33,7 +35,7 @@ workflow {
         }
         return
     }
-    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values))
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + (values.plan ? [] : site_errors(values)))
     def rows = study_rows(values)
     if( values.plan ) {
         def told = new java.util.concurrent.ConcurrentHashMap()
@@ -44,12 +46,15 @@ workflow {
         }
         return
     }
-    ACTIVE_LEARNING(plan_rows(rows), values)
+    def plan = plan_rows(rows)
+    def evaluated = new java.util.concurrent.ConcurrentHashMap()
+    ACTIVE_LEARNING(plan, values, evaluated)
 
     workflow.onComplete = {
+        def lost = workflow.success || !workflow.stats.ignoredCount ? '' : lost_text(plan, evaluated) + '\n'
         tell_at_end(workflow.success
             ? "Done. The report is ${file(values.outdir)}/report.html"
-            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
+            : "${lost}The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
     }
 }
 

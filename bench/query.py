@@ -1,17 +1,25 @@
 #!/usr/bin/env python
 """Time and peak memory of a query in one image: patch means at all start positions and the choice of 20 patches.
 
-Ours (running sums, masked argmax) stands beside the plain way (convolution by FFT, a list of all positions, a sort, a
-walk down the list). Each is measured in a process of its own, on one core, in the same run. Times are seconds that the
-core worked for it (user and system), so that other work on the machine counts less. Memory is the peak of the resident
-set while it works, less what the process held before (for ours, the arrays counted if that is more), the float32 map
-included.
+Ours (running sums, masked argmax) stands beside the plain way, which does what the reference implementation does: at
+stride 1 `scipy.signal.convolve` (by FFT at these sizes), at larger strides torch's convolution with that stride; then
+all scores and positions sorted, as Python lists, and a walk down them that works out the coordinates of what it meets
+and holds them against every patch taken. The plain way knows no last position of an axis beside the stride's grid, so
+where the grid does not end at the border (the smallest size) it may choose otherwise.
 
-    bench/query.py            all sizes; the plain way needs about 10 GB for the largest
+Each is measured in processes of its own, on one core, in the same run, and both in the same manner. Times are seconds
+that the core worked (user and system), so that other work on the machine counts less; the best of as many tries for
+both. Memory is the rise of the resident set to its peak in a process that gives freed memory back at once, so that
+nothing is hidden in pages used before; for small maps, where pages are too coarse, what was allocated if that is more.
+The float32 map itself is included.
+
+    bench/query.py            all sizes; by the figures of the second, the plain way needs some 6 GB for the largest
     bench/query.py --quick    the two smaller sizes
 """
 
 import argparse
+import ctypes
+import gc
 import os
 import sys
 import time
@@ -23,6 +31,8 @@ from pathlib import Path
 
 PATCHES = 20
 SIZES = [((40, 56, 40), 20), ((128, 256, 256), 64), ((256, 512, 512), 64)]
+SMALL = 1 << 25  # bytes of a map
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc: no freed array is kept
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -35,21 +45,37 @@ def ours(values, patch, stride):
 
 
 def plain(values, patch, stride):
-    """The plain way: convolve, list all positions with their scores, sort, walk down."""
+    """The plain way: convolve, sort all scores and positions, walk down the list."""
     import numpy as np
-    from scipy.signal import fftconvolve
 
-    means = fftconvolve(values.astype(np.float64), np.ones((patch,) * 3) / patch**3, mode="valid")
-    axes = [sorted({*range(0, n, stride), n - 1}) for n in means.shape]
-    positions = [(-float(means[z, y, x]), z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
-    positions.sort()
+    means = convolved(values, patch, stride)
+    flat = means.flatten()
+    order = np.flip(np.argsort(flat))
+    scores, places = np.take_along_axis(flat, order, axis=0).tolist(), order.tolist()
     taken = []
-    for score, *start in positions:
-        if all(any(abs(a - b) >= patch for a, b in zip(start, other, strict=True)) for _, other in taken):
-            taken.append((-score, tuple(start)))
+    for score, place in zip(scores, places, strict=True):
+        start = tuple(int(i) * stride for i in np.unravel_index(place, means.shape))
+        if not any(all(abs(a - b) < patch for a, b in zip(start, other, strict=True)) for _, other in taken):
+            taken.append((score, start))
             if len(taken) == PATCHES:
                 break
     return taken
+
+
+def convolved(values, patch, stride):
+    """Patch means on the stride's grid, as the reference makes them."""
+    import numpy as np
+    import torch
+    from scipy.signal import convolve
+
+    if stride == 1:
+        return convolve(values, np.ones((patch,) * 3) / patch**3, mode="valid")
+    kernel = torch.ones((1, 1, patch, patch, patch)) / patch**3
+    with torch.no_grad():
+        return torch.nn.functional.conv3d(torch.from_numpy(values)[None, None], kernel, stride=stride)[0, 0].numpy()
+
+
+WAYS = {"ours": ours, "plain": plain}
 
 
 def field(shape):
@@ -72,34 +98,60 @@ def status(name):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def measure(way, shape, patch, stride, repeats):
-    """In a process of its own: seconds (the best of `repeats`) and peak memory."""
+def prepared(way, shape):
+    """The way's function, its imports done, and a map."""
     sys.path.insert(0, str(ROOT / "bin"))
-    small = field((8, 8, 8))
-    {"ours": ours, "plain": plain}[way](small, 2, 1)  # imports
-    values = field(shape)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = status("VmRSS")
+    for stride in (1, 2):
+        WAYS[way](field((8, 8, 8)), 2, stride)
+    return WAYS[way], field(shape)
+
+
+def measure_time(way, shape, patch, stride, repeats):
+    """Seconds, the best of `repeats`, and what was found."""
+    run, values = prepared(way, shape)
     seconds = []
     for _ in range(repeats):
         start = time.process_time()
-        found = {"ours": ours, "plain": plain}[way](values, patch, stride)
+        found = run(values, patch, stride)
         seconds.append(time.process_time() - start)
+    return {"seconds": min(seconds), "found": found}
+
+
+def measure_memory(way, shape, patch, stride):
+    """Peak bytes, the map included; `GIVE_BACK` must stand in the process's environment."""
+    run, values = prepared(way, shape)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    run(values, patch, stride)
     peak = status("VmHWM") - before
-    if way == "ours":  # few large arrays, which can be counted: pages used before hide nothing
+    if values.nbytes < SMALL:
         tracemalloc.start()
-        ours(values, patch, stride)
+        run(values, patch, stride)
         peak = max(peak, tracemalloc.get_traced_memory()[1])
-    return {"seconds": min(seconds), "bytes": peak + values.nbytes, "found": found}
+    return {"bytes": peak + values.nbytes}
 
 
-def in_child(*arguments):
-    """`measure` in a new interpreter; `None` where it was ended for want of memory."""
+def in_child(function, *arguments):
+    """A function in a new interpreter; `None` where it was ended for want of memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
         try:
-            return child.submit(measure, *arguments).result()
+            return child.submit(function, *arguments).result()
         except (BrokenProcessPool, MemoryError):
             return None
+
+
+def measured(way, shape, patch, stride, repeats):
+    """Seconds, bytes and what was found; `None` for want of memory."""
+    timed = in_child(measure_time, way, shape, patch, stride, repeats)
+    if timed is None:
+        return None
+    os.environ |= GIVE_BACK
+    kept = in_child(measure_memory, way, shape, patch, stride)
+    for name in GIVE_BACK:
+        del os.environ[name]
+    return kept and timed | kept
 
 
 def main():
@@ -114,8 +166,8 @@ def main():
     for shape, patch in sizes:
         size = 4 * shape[0] * shape[1] * shape[2]
         for stride in (1, 8):
-            a = in_child("ours", shape, patch, stride, 3)
-            b = in_child("plain", shape, patch, stride, 1)
+            repeats = 3 if size < SMALL else 1
+            a, b = (measured(way, shape, patch, stride, repeats) for way in WAYS)
             line = f"{'x'.join(map(str, shape)):>12} {patch:>5} {stride:>6} {a['seconds']:>9.4f} "
             if b is None:
                 print(line + "    (the plain way ran out of memory)" + f" {a['bytes'] / size:>12.2f}", flush=True)

@@ -1,8 +1,6 @@
 /*
  * What is known of a data set's images before PREPARE has seen them: how many cases dataset.json lists, and the images'
  * sizes, by the heads of NIfTI files.
- *
- * It includes nothing: the strict parser of Nextflow 25.04 takes a module that includes others only once.
  */
 
 // Number of cases in a raw folder: what dataset.json lists, or the files in labelsTr; null where that is not known.

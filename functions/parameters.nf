@@ -2,8 +2,6 @@
  * Parameters and strategies: nextflow_schema.json describes the parameters, this file checks them against it and prints
  * them for --help. bin/nnactive_nf/core/strategies.json is the registry of query strategies that Python reads too; a
  * user's own stand in the file that --strategy_file names.
- *
- * Modules that include others can be included only once under the strict parser of Nextflow 25.04; this one is for all.
  */
 
 // The schema's groups in its order: maps of title, description, required and properties (name -> JSON schema).

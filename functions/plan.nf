@@ -97,6 +97,12 @@ def starts_of(row) {
     }
 }
 
+// Ids of all nodes, which are as many as the rounds of labels.
+def node_ids(plan) {
+    def trajectories = plan.collectMany { row -> row.whole_pool ? [] : [row.strategies*.name, row.seeds, (0..<row.cycles).toList()].combinations().collect { strategy, seed, cycle -> node_id(row, strategy, seed, cycle) } }
+    (trajectories + reference_nodes(plan)*.id).unique()
+}
+
 // Patches that are labelled when a cycle is trained.
 def labelled_patches(row, cycle) {
     row.start_size + cycle * row.query_size

@@ -21,21 +21,22 @@ def train_memory(task, prepared) {
     memory_of(task, 8, gb(6) + data.pool_voxels + 80 * data.largest)
 }
 
-// PREDICT streams the folds: logits, probabilities and their sum (3 C volumes of float32, and one C to spare), entropies
-// and weights, the image twice. Only `fold_probability` keeps all folds, in float16, three times while it is written.
+// PREDICT streams the folds: one fold and the folds' sum (2 C volumes of float32), entropies and weights (3 volumes, and 5
+// to spare), the image twice. Only `fold_probability` keeps all folds, in float16.
 def predict_memory(task, prepared, maps, folds) {
     def data = prepared_sizes(prepared)
-    def kept = 'fold_probability' in maps.tokenize(',') ? 6 * folds * data.classes : 0
+    def kept = 'fold_probability' in maps.tokenize(',') ? 2 * folds * data.classes : 0
     memory_of(task, 8, gb(1.25) + (volumes(data) + kept) * data.largest)
 }
 
-// EVALUATE predicts as PREDICT does, and then either computes calibration in float64 (24 C) or distances between surfaces
-// in the box of what was predicted (220 V where that is the whole image) beside the probabilities (4 C), on the grid of the
-// test cases, of which it holds all masks.
+// EVALUATE predicts as PREDICT does, resamples the folds' mean logits in float64 (12 C of the planned grid, 4 C and 24 of the
+// file's), and then either computes calibration (8 C and 60) or distances between surfaces in the box of what was predicted
+// (220 V where that is the whole image), on the grid of the test cases, of which it holds all masks.
 def evaluate_memory(task, prepared) {
     def data = prepared_sizes(prepared)
-    def measures = [24 * data.classes, 4 * data.classes + 220].max()
-    memory_of(task, 8, gb(1.25) + data.test_voxels + [volumes(data) * data.largest, measures * data.largest_test].max())
+    def resampling = 12 * data.classes * data.largest + (4 * data.classes + 40) * data.largest_test
+    def measures = [8 * data.classes + 80, 240].max() * data.largest_test
+    memory_of(task, 8, gb(1.25) + data.test_voxels + [volumes(data) * data.largest, resampling, measures].max())
 }
 
 // QUERY holds one image per worker: its maps, sums and scores (24 V) and for strategies by class the scores of each class,
@@ -58,7 +59,7 @@ def gb(number) {
 
 // Bytes per voxel of one fold's prediction beside the sum of those before.
 def volumes(data) {
-    4 * (4 * data.classes + 4 + 2 * data.channels)
+    4 * (2 * data.classes + 8 + 2 * data.channels)
 }
 
 // Whole GB, more at each attempt. On this machine a task that asks for more than there is would end the run, so there it

@@ -58,9 +58,9 @@ class Problem:
     def patch_in(self, case: Case) -> Start:
         return tuple(min(p, n) for p, n in zip(self.patch, case.shape, strict=True))
 
-    def starts(self, case: Case) -> list[Start]:
+    def starts(self, case: Case, stride_zyx: Start | None = None) -> list[Start]:
         axes = []
-        for patch, length, stride in zip(self.patch_in(case), case.shape, self.stride, strict=True):
+        for patch, length, stride in zip(self.patch_in(case), case.shape, stride_zyx or self.stride, strict=True):
             last = length - patch
             axes.append([s for s in range(last + 1) if s % stride == 0 or s == last])
         return list(product(*axes))
@@ -148,16 +148,26 @@ def power(problem: Problem, map_name: str, beta: float) -> list[Pick]:
 
 
 def softrank(problem: Problem) -> list[Pick]:
-    def score(name: str, case: Case) -> Score:
-        plain = scores(problem, case, entropy(case, "mutual_information"))
-        open_ = [value for start, value in plain.items() if may_take(problem, case, start, [])]
+    """Ranks over the best patches (twice the cap) of all images together."""
+    plain: list[Pick] = []
+    for name, case in problem.cases.items():
+        score = scores(problem, case, entropy(case, "mutual_information"))
+        plain += [(name, s, ALL, v) for s, v in take(problem, case, score, 2 * problem.per_image)]
+    possible = sum(min(problem.per_image, sum(p[0] == name for p in plain)) for name in problem.cases)
+    if possible < problem.size:
+        raise TooFewError(possible)
+    drawn: list[Pick] = []
+    for name in problem.cases:
         rng = problem.rng(name, ALL)
-        return {
-            start: -math.log(1 + sum(other > value for other in open_)) + rng.gumbel(0, 1)
-            for start, value in plain.items()
-        }
-
-    return by_score(problem, score)
+        for case, start, component, value in plain:
+            if case == name:
+                rank = 1 + sum(other[3] > value for other in plain)
+                drawn.append((name, start, component, -math.log(rank) + rng.gumbel(0, 1)))
+    chosen: list[Pick] = []
+    for pick in sorted(drawn, key=lambda p: (-p[3], p[0], p[1])):
+        if len(chosen) < problem.size and sum(other[0] == pick[0] for other in chosen) < problem.per_image:
+            chosen.append(pick)
+    return chosen
 
 
 def expected_dice(problem: Problem) -> list[Pick]:
@@ -196,7 +206,9 @@ def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pi
         if beta is not None:
             component = {label: noised(problem, name, label, s, beta) for label, s in component.items()}
         n = problem.per_image
-        left = {label: max(1, math.floor(n * fraction / len(classes) + 1e-9)) if fraction else 0 for label in classes}
+        left = {
+            label: max(1, math.floor(n * fraction / len(problem.names) + 1e-9)) if fraction else 0 for label in classes
+        }
         left[ALL] = max(1, math.floor(n * (1 - fraction) + 1e-9)) if fraction < 1 else 0
         most = min(n, sum(left.values()))
         order = [(*classes, ALL)[i] for i in problem.rng(name, "order").permutation(len(classes) + 1)]
@@ -238,6 +250,18 @@ def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pi
     parts[ALL] = sorted((f[0] for f in found if f[0][2] == ALL), key=key)[:rest]
     parts[ALL] += sorted(unused, key=key)[: rest - len(parts[ALL])]
     return [part[i] for i in range(problem.size) for part in parts.values() if i < len(part)]
+
+
+def exponential_beta(problem: Problem) -> float:
+    """1 at the query that labels cycle 1, 100 one step after the last one."""
+    return 100 ** ((problem.cycle - 1) / (problem.cycles - 1))
+
+
+def sigmoid_beta(problem: Problem, temperature: float) -> float:
+    first, at, last = (
+        1 / (1 + math.exp(-x / temperature)) for x in (-6, 12 * (problem.cycle - 1) / (problem.cycles - 1) - 6, 6)
+    )
+    return 1 + 99 * (at - first) / (last - first)
 
 
 def kmeans_bald(problem: Problem, factor: int, cell: int = 4) -> list[Pick]:
@@ -335,7 +359,7 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
                     found = (name, start, problem.names[present[place]], 0.0)
                     break
         if found is None:
-            starts = problem.starts(case)
+            starts = problem.starts(case, (1, 1, 1))
             place = draw(rng, len(starts), lambda i, s=starts, t=taken: may_take(problem, case, s[i], t))
             if place is None:
                 break

@@ -21,6 +21,11 @@ from nnactive_nf.core.uncertainty import create_uncertainty, write_case
 CLASSES = Classes(("background", "head", "tail"), (0, 2, 7))
 
 
+def classes(number: int) -> Classes:
+    """Background and other classes, with their indices as values."""
+    return Classes(("background", *(f"class {index}" for index in range(1, number))), tuple(range(number)))
+
+
 def prepared(
     folder: Path,
     shapes: Mapping[str, Sequence[int]],
@@ -77,6 +82,36 @@ def prepared(
     nnunet = {"channel_names": {"0": "image"}, "labels": labels, "file_ending": ".nii.gz", "numTraining": len(shapes)}
     (folder / "nnunet_dataset.json").write_text(json.dumps(nnunet))
     return Dataset.open(folder)
+
+
+def checkpoints(folder: Path, dataset: Dataset, folds: int, *, patch: Sequence[int], features: int) -> list[Path]:
+    """Folds with random weights: a U-Net of two stages whose plan is written by hand."""
+    import torch  # the tests of other stages do without
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, save_fold
+
+    network = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": 2, "features_per_stage": [features, features], "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[3, 3, 3]] * 2, "strides": [[1, 1, 1], [2, 2, 2]], "n_conv_per_stage": [1, 1],
+            "n_conv_per_stage_decoder": [1], "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"affine": True},
+            "dropout_op": None, "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }  # fmt: skip
+    settings = {"patch_size": list(patch), "spacing": [2.0, 1.0, 1.0], "architecture": network}
+    plans = dataset.plans | {"label_manager": "LabelManager", "configurations": {"3d_fullres": settings}}
+    configuration = PlansManager(plans).get_configuration("3d_fullres")
+    paths = [folder / f"fold_{fold}.pth" for fold in range(folds)]
+    for fold, path in enumerate(paths):
+        torch.manual_seed(fold)
+        weights = build_network(configuration, len(dataset.channels), len(dataset.classes), False).state_dict()
+        save_fold(path, FoldCheckpoint(weights, plans, "3d_fullres", dataset.nnunet_json, (0, 1, 2), str(fold)))
+    return paths
 
 
 def oracle(path: Path, dataset: Dataset, masks: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Path:

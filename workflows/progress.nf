@@ -2,19 +2,20 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; labelled_patches ; node_id ; row_of } from '../functions/plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
     plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
+    evaluated // filled here: id of a node -> [older, dice]
 
     main:
     def seen = [
         total: annotation_rounds(plan),
         width: name_width(plan),
-        evaluated: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> [older, dice]
+        evaluated: evaluated,
         waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
@@ -41,6 +42,14 @@ workflow PROGRESS {
                 log.info(summary(plan, seen))
         },
     )
+}
+
+// The last words of a run without a fault that is no success: a failed task was passed over, by a configuration in which
+// that is not to be seen beforehand.
+def lost_text(plan, evaluated) {
+    def lost = node_ids(plan) - evaluated.keySet()
+    "ERROR: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: " +
+        lost.take(5).join(', ') + (lost.size() > 5 ? ', ..' : '')
 }
 
 // Whether a file was there before this run. Nextflow does not tell which tasks -resume took from an earlier run.

@@ -84,7 +84,10 @@ class Opened:
         height = self.page.evaluate("document.documentElement.scrollHeight")
         for top in range(0, height + 800, 700):
             self.page.evaluate(f"window.scrollTo(0, {top})")
-            self.page.wait_for_timeout(60)
+            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every((e) => !e.getClientRects().length || e.hasAttribute('role'))"
+        )
 
     def choose(self, name: str, value: str) -> None:
         self.page.select_option(f"#{name}", value)
@@ -263,6 +266,10 @@ def test_matrix_and_ranks_follow_their_choices(report: Path, show):
     assert page.input_value("#ppm-where") == "over all settings"
     assert page.evaluate(matrix)[3][:3] == [1, 1, 1]
     assert page.evaluate(matrix)[0] == [None, 0, 0, 0]
+    # each budget after the start is won: two of two, as published (the start counted) two of three
+    written = page.evaluate("document.getElementById('ppm').layout.annotations.map((one) => one.text)")
+    assert sum(text.startswith("1.00<br>") and "(0.67)" in text for text in written) == 6
+    assert written.count("0.00") == 6
     opened.choose("ppm-where", "phantom, low")
     opened.choose("ppm-class", "tail")
     opened.choose("ppm-correction", "holm")

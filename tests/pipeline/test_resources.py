@@ -74,8 +74,7 @@ def asked(folder: Path, prepared: Path, raw: Path, attempt: int = 1, executor: s
         f"    def found = [{', '.join(calls)}].collectEntries {{ name, memory -> [name, memory.toBytes()] }}\n"
         "    println('found ' + groovy.json.JsonOutput.toJson(found))\n}\n"
     )
-    parser = {"NXF_SYNTAX_PARSER": "v2" if attempt > 1 else "v1"}
-    done = run_nextflow(mini, project=mini, timeout=300, env=parser)
+    done = run_nextflow(mini, project=mini, timeout=900)
     assert done.returncode == 0, done.output
     found: dict[str, Any] = json.loads(re.findall(r"^found (.*)$", done.stdout, flags=re.MULTILINE)[0])
     assert all(value % GIB == 0 for value in found.values()) or executor == "local"
@@ -109,9 +108,9 @@ def test_large_images_ask_for_more_at_each_attempt(large: tuple[Path, Path], tmp
     volume = 200 * 600 * 600 / GIB  # GiB of one byte per voxel
     test = 275 * 512 * 512 / GIB
     assert first["train"] == -(-(6 + 81 * volume) // 1)
-    assert first["predict"] == -(-(1.25 + 4 * (4 * 16 + 4 + 2) * volume) // 1)
-    assert first["predict_folds"] == -(-(1.25 + (4 * 70 + 6 * 5 * 16) * volume) // 1)
-    assert first["evaluate"] == -(-(1.25 + (1 + 24 * 16) * test) // 1)
+    assert first["predict"] == -(-(1.25 + 4 * (2 * 16 + 8 + 2) * volume) // 1)
+    assert first["predict_folds"] == -(-(1.25 + (4 * 42 + 2 * 5 * 16) * volume) // 1)
+    assert first["evaluate"] == -(-(1.25 + 12 * 16 * volume + (1 + 4 * 16 + 40) * test) // 1)
     assert first["query"] == 8 and first["query_8"] == -(-(0.25 + 8 * (24 * volume + 0.5) + 12 * volume) // 1)
     assert first["annotate"] == 4
     # two channels; the coarse case is brought from 120 slices of 5 mm to 300 of 2 mm
@@ -162,5 +161,5 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
         found.setdefault(name, set()).add(int(re.findall(r"# memory (\d+)", text)[0]))
     assert found == {
         "PHANTOM": {4}, "PREPARE": {3}, "QUERY": {3}, "ANNOTATE": {4}, "TRAIN": {8}, "PREDICT": {9}, "EVALUATE": {2},
-        "ANALYSE": {4}, "REPORT": {4},
+        "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
     }  # fmt: skip

@@ -117,9 +117,9 @@ def test_maps_fit_the_images_and_each_other(node: Node) -> None:
 def test_windows_in_batches_equal_windows_one_by_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     image = node.dataset.network_image(node.dataset.pool[0])
     ensemble = Ensemble(node.checkpoints[:1], resolve_device("cpu", 1), 0.5, mirroring=True)
-    batched = next(ensemble.fold_probabilities(image)).numpy()
+    batched = ensemble.probabilities(0, image).numpy()
     monkeypatch.setattr("nnactive_nf.core.ensemble.WINDOWS_AT_ONCE", 1)
-    single = next(ensemble.fold_probabilities(image)).numpy()
+    single = ensemble.probabilities(0, image).numpy()
     np.testing.assert_allclose(batched, single, atol=1e-5)
     np.testing.assert_allclose(batched.sum(axis=0), 1, atol=1e-5)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import curve_fit
 from study import Curves, Made, known_winner, make_design, make_metrics, make_study
 
 from nnactive_nf.analyse.efficiency import efficiency_table
@@ -25,9 +26,11 @@ from nnactive_nf.report.tables import Tables
 SETTING = ("phantom", "low")
 
 
-def study_of(curves: Curves) -> Study:
-    """A study with these Dice curves as `mean` and nothing else."""
+def study_of(curves: Curves, own_starts: bool = False) -> Study:
+    """A study with these Dice curves as `mean` and nothing else; with `own_starts` no two strategies share a model."""
     design = make_design(curves)
+    for trajectory in design["trajectories"] if own_starts else []:
+        trajectory["nodes"][0] = f"{trajectory['id']}-c00"
     values = {}
     for trajectory in design["trajectories"]:
         own = curves[trajectory["dataset"], trajectory["regime"]][trajectory["strategy"]][trajectory["seed"]]
@@ -112,6 +115,43 @@ def test_penalty_matrix_cell_by_cell(by_hand):
     assert set(own["budgets"]) == {2}
 
 
+def test_penalty_matrix_with_the_start_counted(by_hand):
+    """Nobody wins the start, which all share: as published, `a` wins two of three budgets, Holm-corrected one."""
+    ppm = by_hand["ppm"]
+    own = ppm[(ppm["dataset"] == "phantom") & (ppm["class"] == "mean")].set_index(["correction", "winner", "loser"])
+    assert set(own["budgets_with_start"]) == {3}
+    assert own["wins_with_start"].to_dict() == own["wins"].to_dict()
+    for correction, share in (("plain", 2 / 3), ("holm", 1 / 3)):
+        assert own.loc[(correction, "a", "random"), "share_with_start"] == pytest.approx(share)
+        assert own.loc[(correction, "random", "a"), "share_with_start"] == 0
+
+
+# `a` is above `random` by 0.010, 0.020, 0.015 (p = 0.035), here at one budget, and level with it at the other.
+LEAD = {1: 0.010, 2: 0.020, 3: 0.015}
+LEVEL = {seed: [0.5, 0.6] for seed in LEAD}
+AHEAD = {seed: [0.5, 0.6 + lead] for seed, lead in LEAD.items()}
+
+
+def penalties(study: Study) -> dict[str, tuple[int, int, int, int]]:
+    ppm = all_tables(study, draws=10)["ppm"]
+    rows = ppm[(ppm["dataset"] == "phantom") & (ppm["winner"] == "a")].set_index("correction")
+    counts = rows[["wins", "budgets", "wins_with_start", "budgets_with_start"]]
+    return {correction: tuple(row) for correction, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)}
+
+
+def test_a_start_that_strategies_share_is_no_test_to_correct_for():
+    study = study_of({SETTING: {"random": LEVEL, "a": AHEAD}})
+    assert penalties(study) == {"plain": (1, 1, 1, 2), "holm": (1, 1, 1, 2)}
+
+
+def test_a_start_that_is_trained_for_each_strategy_can_be_won():
+    """As in results of the nnActive package. Two tests then, so Holm's p is 0.07."""
+    noise = {1: 0.01, 2: -0.01, 3: 0.0}
+    a = {seed: [0.5 + lead, 0.6 + noise[seed]] for seed, lead in LEAD.items()}
+    study = study_of({SETTING: {"random": LEVEL, "a": a}}, own_starts=True)
+    assert penalties(study) == {"plain": (0, 1, 1, 2), "holm": (0, 1, 0, 2)}
+
+
 def test_penalty_matrix_twin():
     """An independent, plainest count over random curves, with gaps."""
     generator = np.random.default_rng(5)
@@ -159,6 +199,73 @@ def test_verdicts(by_hand):
     assert row["verdict"] == ("better" if row["p_holm"] < 0.05 else "no difference shown")
     assert (row["budgets_won"], row["budgets_lost"], row["budgets"]) == (2, 0, 2)
     assert rows.loc[("aubc", "b"), "verdict"] == "no difference shown"
+
+
+def test_a_verdict_rests_on_the_corrected_p():
+    """`a` alone would be better than random (p = 0.035), of two comparisons it is not shown to be (0.07)."""
+    curves: Curves = {SETTING: {"random": LEVEL, "b": LEVEL, "a": AHEAD}}
+    tables = all_tables(study_of(curves), draws=10)
+    versus = tables["versus_random"]
+    for measure in ("aubc", "final_dice"):
+        (row,) = versus[(versus["measure"] == measure) & (versus["strategy"] == "a")].to_dict("records")
+        assert row["p"] < 0.05 <= row["p_holm"]
+        assert row["verdict"] == "no difference shown"
+        assert (row["budgets_won"], row["budgets_lost"], row["budgets"]) == (1, 0, 1)
+    tests = tables["tests"].set_index(["a", "b"])
+    assert tests.loc[("random", "a"), ["better", "better_holm"]].tolist() == ["a", ""]
+    ppm = tables["ppm"].query("dataset == 'phantom' and winner == 'a' and loser == 'random'").set_index("correction")
+    assert ppm["wins"].to_dict() == {"plain": 1, "holm": 0}
+    # alone it is better, below random it would be worse
+    below = {seed: [0.5, 0.6 - lead] for seed, lead in LEAD.items()}
+    for a, verdict in ((AHEAD, "better"), (below, "worse")):
+        tables = all_tables(study_of({SETTING: {"random": LEVEL, "a": a}}), draws=10)
+        assert set(tables["versus_random"]["verdict"]) == {verdict}
+
+
+def test_a_p_as_high_as_the_level_shows_nothing():
+    curves: Curves = {SETTING: {"random": LEVEL, "a": AHEAD}}
+    (alpha,) = all_tables(study_of(curves), draws=10)["tests"]["p"]
+    for level, verdict, better, wins in ((alpha, "no difference shown", "", 0), (alpha * 1.001, "better", "a", 1)):
+        tables = all_tables(study_of(curves), alpha=level, draws=10)
+        versus = tables["versus_random"].query("measure == 'final_dice'")
+        assert set(versus["verdict"]) == {verdict}
+        assert set(tables["tests"]["better"]) == set(tables["tests"]["better_holm"]) == {better}
+        assert set(tables["ppm"].query("winner == 'a'")["wins"]) == {wins}
+
+
+def test_regimes_of_a_data_set_are_joined_once():
+    """Data set p has three regimes: one matrix each, one over them, one over all, and every test in each once."""
+    names = ("random", "a")
+    settings = [("p", "low"), ("p", "medium"), ("p", "high"), ("q", "low")]
+    curves = {setting: {name: {s: [0.5, 0.6 + s / 100] for s in (1, 2)} for name in names} for setting in settings}
+    ppm = all_tables(study_of(curves), draws=10)["ppm"]
+    plain = ppm[(ppm["correction"] == "plain") & (ppm["winner"] == "a")]
+    scopes = dict.fromkeys(settings, 1) | {("p", "all"): 3, ("all", "all"): 4}
+    found = plain[["dataset", "regime", "budgets"]].itertuples(index=False, name=None)
+    assert sorted(found) == sorted((*scope, number) for scope, number in scopes.items())
+    assert set(plain["budgets_with_start"] - plain["budgets"]) == {1, 3, 4}
+
+
+def test_ranks_that_are_shared():
+    """`a` and `b` are level up to the last digit of a sum; they share the first place and the chance of it."""
+    a, b, low = ({seed: [0.2, dice] for seed in (1, 2, 3)} for dice in (0.3, 0.1 + 0.2, 0.25))
+    assert a != b
+    curves = {("p", "low"): {"random": low, "a": a, "b": b}, ("p", "high"): {"random": a, "a": low, "b": low}}
+    ranks = all_tables(study_of(curves), draws=50)["ranks"].query("measure == 'final_dice'")
+    ranks = ranks.set_index(["regime", "strategy"])
+    assert ranks["rank"].to_dict() == {
+        **{("low", "a"): 1.5, ("low", "b"): 1.5, ("low", "random"): 3.0},
+        **{("high", "random"): 1.0, ("high", "a"): 2.5, ("high", "b"): 2.5},
+        **{("all", "a"): 2.0, ("all", "b"): 2.0, ("all", "random"): 2.0},
+    }
+    assert ranks["low"].to_list() == ranks["high"].to_list() == ranks["rank"].to_list()  # all seeds are alike
+    assert ranks["best_share"].to_dict() == pytest.approx(
+        {
+            **{("low", "a"): 0.5, ("low", "b"): 0.5, ("low", "random"): 0.0},
+            **{("high", "random"): 1.0, ("high", "a"): 0.0, ("high", "b"): 0.0},
+            **{("all", "a"): 1 / 3, ("all", "b"): 1 / 3, ("all", "random"): 1 / 3},
+        }
+    )
 
 
 def test_ranks(by_hand):
@@ -228,6 +335,52 @@ def test_efficiency_recovers_beta(made: Made):
     for name, beta in betas.items():
         assert found.loc[name, "beta"] == pytest.approx(beta, rel=1e-4)
     assert set(found["points"]) == {6}
+
+
+def test_published_efficiency_starts_all_strategies_from_the_smallest_start(made: Made):
+    """Against the plainest form of the papers' fit: one x0 and y0 for a setting, starts among the points."""
+    study = read(made)
+    pool = study.pool.set_index("class")["voxels"]["mean"]
+    c = study.full.set_index("class")["dice"]["mean"]
+    dice = study.scores[study.scores["class"] == "mean"].set_index("node")["dice"]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for trajectory in study.design.trajectories:
+        patches = study.patches[trajectory.id]
+        for cycle, node in enumerate(trajectory.nodes):
+            share = patches.loc[patches["cycle"] <= cycle, "foreground_voxels"].sum() / pool
+            points.setdefault(trajectory.strategy, []).append((share, dice[node]))
+    (x0, y0), (x1, _), *_ = sorted({point for own in points.values() for point in own})
+    assert x0 < x1
+    found = efficiency_table(study)
+    found = found[found["class"] == "mean"].set_index("strategy")
+    for name, own in points.items():
+        x, y = np.array(own).T
+        (beta,), ((variance,),) = curve_fit(lambda x, b: c - (c - y0) * np.exp(-b * (x - x0)), x, y)
+        assert found.loc[name, "beta_published"] == pytest.approx(beta, rel=1e-5)
+        assert found.loc[name, "beta_se_published"] == pytest.approx(math.sqrt(variance), rel=1e-4)
+        assert found.loc[name, "beta"] != pytest.approx(beta, rel=1e-3)
+    assert found["x0_published"].tolist() == pytest.approx([x0] * 4)
+    assert found["y0_published"].tolist() == pytest.approx([y0] * 4)
+    assert set(found["points_published"]) == {9}
+    assert set(found["points"]) == {6}
+
+
+def test_published_efficiency_says_why_not(made: Made):
+    """The smallest start as good as full labels: no published form, though the other seeds' starts give ours."""
+    study = read(made)
+    smallest = efficiency_table(study)["x0_published"].iloc[0]
+    pool = study.pool.set_index("class")["voxels"]["mean"]
+    for trajectory in study.design.trajectories:
+        patches = study.patches[trajectory.id]
+        share = patches.loc[patches["cycle"] == 0, "foreground_voxels"].sum() / pool
+        if share == pytest.approx(smallest):
+            study.scores.loc[study.scores["node"] == trajectory.nodes[0], "dice"] = 0.95
+    tables = all_tables(study, draws=10)
+    found = tables["efficiency"].query("`class` == 'mean'")
+    assert found["beta"].notna().all()
+    assert found["beta_published"].isna().all()
+    assert found["reason_published"].str.contains("already as good").all()
+    assert "no foreground efficiency in the published form: the start is already as good" in texts(tables)
 
 
 def test_known_winner_is_found(made: Made):

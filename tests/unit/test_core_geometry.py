@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnactive_nf.core.geometry import Box, as_shape, box_around, grid_starts, intersects, patch_size_in
+from nnactive_nf.core.geometry import Box, as_shape, box_around, grid_starts, intersects, patch_size_in, slabs
 
 small = st.integers(1, 6)
 triples = st.tuples(small, small, small)
@@ -80,3 +80,12 @@ def test_as_shape_wants_three_values():
     assert as_shape(np.array([1, 2, 3])) == (1, 2, 3)
     with pytest.raises(ValueError):
         as_shape([1, 2])
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(1, 60))
+def test_slabs_hold_each_voxel_once_and_are_no_larger(shape: list[int], voxels: int) -> None:
+    seen = np.zeros(shape, dtype=int)
+    for slab in slabs(shape, voxels):
+        assert seen[slab].size <= voxels
+        seen[slab] += 1
+    assert (seen == 1).all()

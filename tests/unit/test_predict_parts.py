@@ -1,8 +1,9 @@
-"""PREDICT's parts: entropies fold by fold against plain loops, whatever the block size."""
+"""PREDICT's parts: entropies fold by fold against plain loops, whatever the slab size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnactive_nf.predict.entropy import EnsembleAccumulator, accumulate, predictive_entropy
+from nnactive_nf.predict.entropy import EnsembleAccumulator, predictive_entropy
 
 
 def plain_entropies(folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +28,13 @@ def plain_entropies(folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return predictive, expected
 
 
+def accumulated(folds: Iterable[torch.Tensor], slab_voxels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    accumulator = EnsembleAccumulator(slab_voxels)
+    for probability in folds:
+        accumulator.add(probability)
+    return accumulator.finish()
+
+
 def random_folds(seed: int, count: int, classes: int, voxels: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, classes, voxels)) * rng.choice([0.1, 3, 200], size=(1, 1, voxels))
@@ -38,12 +46,11 @@ def random_folds(seed: int, count: int, classes: int, voxels: int) -> np.ndarray
 
 
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(2, 6), st.integers(2, 40), st.integers(1, 50))
-def test_entropies_equal_the_plain_loops(seed: int, count: int, classes: int, voxels: int, block: int) -> None:
+def test_entropies_equal_the_plain_loops(seed: int, count: int, classes: int, voxels: int, slab: int) -> None:
     folds = random_folds(seed, count, classes, voxels)
-    accumulator = accumulate((torch.from_numpy(fold) for fold in folds), block)
-    mean, expected = accumulator.finish()
+    mean, expected = accumulated((torch.from_numpy(fold) for fold in folds), slab)
     expected = expected.numpy()
-    predictive = predictive_entropy(mean, block).numpy()
+    predictive = predictive_entropy(mean, slab).numpy()
     plain_predictive, plain_expected = plain_entropies(folds)
     np.testing.assert_allclose(predictive, plain_predictive, atol=1e-6)
     np.testing.assert_allclose(expected, plain_expected, atol=1e-6)
@@ -52,13 +59,12 @@ def test_entropies_equal_the_plain_loops(seed: int, count: int, classes: int, vo
     np.testing.assert_allclose(mean.numpy(), folds.mean(axis=0), atol=1e-6)
 
 
-def test_block_size_does_not_change_a_bit() -> None:
+def test_slab_size_does_not_change_a_bit() -> None:
     folds = torch.from_numpy(random_folds(1, 5, 4, 1000).reshape(5, 4, 10, 10, 10))
     results = []
-    for block in (1, 7, 64, 1000, 1 << 18):
-        accumulator = accumulate(iter(folds), block)
-        mean, expected = accumulator.finish()
-        results.append((expected, predictive_entropy(mean, block)))
+    for slab in (1, 7, 64, 1000, 1 << 18):
+        mean, expected = accumulated(folds, slab)
+        results.append((expected, predictive_entropy(mean, slab)))
     for expected, predictive in results[1:]:
         assert torch.equal(expected, results[0][0])
         assert torch.equal(predictive, results[0][1])

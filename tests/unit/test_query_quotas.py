@@ -76,8 +76,8 @@ def test_a_class_that_nobody_predicts_leaves_its_quota_to_the_rest() -> None:
 @pytest.mark.parametrize("text", ["class_pe", "class_power_pe", "clasp_pe"])
 def test_no_class_is_predicted_at_all(text: str) -> None:
     """One image has room for all: the classes' share of it goes to the unstratified component."""
-    found, said = components(rich(images=1, unseen=(1, 2, 3, 4), size=15), text)
-    assert found == {"all": 15}
+    found, said = components(rich(images=1, unseen=(1, 2, 3, 4), size=14), text)
+    assert found == {"all": 14}  # four times 2 and 6
     assert len(said) == 4
 
 
@@ -95,7 +95,15 @@ def test_caps(per_image: int, classes: int, fraction: float) -> None:
     cap = caps(per_image, fraction, names)
     hundredths = round(fraction * 100)
     assert cap["all"] == max(1, per_image * (100 - hundredths) // 100)
-    assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * classes))}
+    assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * (classes + 1)))}
+
+
+def test_an_image_gives_each_class_its_cap() -> None:
+    """20 of an image for two classes: 4 of each (13.2 by three, for the unstratified part counts as a class) and 6."""
+    assert caps(20, 0.66, ["head", "tail"]) == {"head": 4, "tail": 4, "all": 6}
+    pool, choice = problems.pool_of(rich(classes=2, images=1), "class_pe")
+    found = choice.strategy.candidates(pool.image(pool.cases[0]))
+    assert Counter(candidate.component for candidate in found) == {"spleen": 4, "left kidney": 4, "all": 6}
 
 
 def test_an_image_never_gives_more_than_its_most() -> None:
@@ -117,6 +125,31 @@ def test_scores_made_anew_each_turn_change_nothing(monkeypatch: pytest.MonkeyPat
     assert problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20)) == kept
 
 
+@pytest.mark.parametrize(
+    ("options", "betas"),
+    [
+        ("", [1, 3.2, 10, 31.6]),
+        (":schedule=sigmoid", [1, 15.8, 50.5, 85.2]),
+        (":schedule=sigmoid:temperature=0.5", [1, 1.2, 50.5, 99.8]),
+    ],
+)
+def test_clasp_begins_with_the_most_noise(options: str, betas: list[float]) -> None:
+    """The four queries of 5 cycles: the one that labels cycle 1 is step 0."""
+    found = []
+    for cycle in range(1, 5):
+        pool, choice = problems.pool_of(rich(images=1, cycle=cycle), f"clasp_pe{options}")
+        found.append(round(choice.strategy.beta(pool.image(pool.cases[0])), 1))
+    assert found == betas
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "sigmoid"])
+@pytest.mark.parametrize(("cycle", "cycles"), [(0, 1), (1, 1), (0, 2), (1, 2)])
+def test_a_run_of_one_or_two_cycles_has_the_first_beta(schedule: str, cycle: int, cycles: int) -> None:
+    pool, choice = problems.pool_of(rich(cycle=cycle, cycles=cycles), f"clasp_pe:schedule={schedule}:beta_start=3")
+    assert choice.strategy.beta(pool.image(pool.cases[0])) == 3
+    assert len(choose(pool, choice, 20)) == 20
+
+
 def test_schedules() -> None:
     assert [round(exponential(1, 100, k, 5), 6) for k in range(5)] == [1, 3.162278, 10, 31.622777, 100]
     for width in (2, 0.5):
@@ -129,7 +162,7 @@ def test_schedules() -> None:
 
 
 def test_clasp_is_class_power_pe_with_the_beta_of_the_cycle() -> None:
-    made = rich(cycle=2)
+    made = rich(cycle=3)
     pool, choice = problems.pool_of(made, "clasp_pe")
     other, power = problems.pool_of(made, "class_power_pe:beta=10")
     other = replace(other, strategy="clasp_pe")  # the same random streams

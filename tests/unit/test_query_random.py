@@ -48,6 +48,33 @@ def test_shares_of_centred_patches_and_of_classes(text: str, share: float, tmp_p
         assert stats.binomtest(edge, inside, on_rim).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("text", ["random", "random_fg33", "random_fg66"])
+def test_a_patch_anywhere_starts_at_any_voxel_whatever_the_stride(text: str, tmp_path: Path) -> None:
+    """30 voxels, patch 10, stride 8: all 21 starts, each as often as the others."""
+    made = problems.problem(0, "flat", "", images=1, size=1, patch=(1, 1, 10), stride=(1, 1, 8), per_image=1)
+    (case,) = made.cases.values()
+    case.shape, case.boxes, case.free, case.truth = (1, 1, 30), [], None, np.zeros((1, 1, 30), dtype=np.uint8)
+    pool, choice = problems.pool_of(made, text, tmp_path)
+    found = np.zeros(21, dtype=int)
+    for seed in range(630):
+        (pick,) = choose(replace(pool, seed=seed), choice, 1)
+        assert pick.component == "all"  # no foreground is there
+        found[pick.box.start_zyx[2]] += 1
+    assert stats.chisquare(found).pvalue > 1e-3
+
+
+def test_a_crowded_image_gives_the_places_between_the_strides_positions() -> None:
+    """The only free place, start 4, is not on the grid of stride 8; draws that miss it end in a list of all."""
+    made = problems.problem(0, "flat", "", images=1, size=1, patch=(1, 1, 3), stride=(1, 1, 8), per_image=1)
+    (case,) = made.cases.values()
+    case.shape, case.free = (1, 1, 400), None
+    case.boxes = [((0, 0, 0), (1, 1, 4)), ((0, 0, 7), (1, 1, 393))]
+    pool, choice = problems.pool_of(made, "random")
+    for seed in range(5):
+        (pick,) = choose(replace(pool, seed=seed), choice, 1)
+        assert pick.box.start_zyx == (0, 0, 4)
+
+
 def test_images_come_in_rounds(tmp_path: Path) -> None:
     dataset = tiny.prepared(tmp_path / "prepared", {f"c{i}": (9, 9, 9) for i in range(5)})
     picks, *_ = query(tmp_path / "prepared", Settings("random", 3, 0, 3, 15, (3, 3, 3), start=True))
@@ -108,6 +135,27 @@ def test_class_guarantee(start: str, pool) -> None:
             mine = [pick for pick in picks[:8] if pick.component == name]
             assert len({pick.case for pick in mine}) == 2
             assert all((masks[pick.case][pick.box.slices] == value).any() for pick in mine)
+
+
+def test_each_class_of_the_guarantee_takes_images_that_have_no_patch_yet(pool) -> None:
+    """Eight patches in eight of ten cases: `rarest` has both of its cases, `rare` two of the three that it has left."""
+    folder, _ = pool
+    for seed in range(5):
+        settings = Settings("random", seed, 0, 3, 8, (4, 4, 4), start=True, class_guarantee=True)
+        picks, *_ = query(folder / "prepared", settings, oracle_file=folder / "oracle.h5")
+        assert len({pick.case for pick in picks}) == 8
+
+
+def test_two_images_without_a_patch_of_two_patients(tmp_path: Path) -> None:
+    """Patients `a` and `b` with four cases each: each class has a new case of both."""
+    shapes = {f"{patient}{i}": (6, 6, 6) for patient in "ab" for i in range(4)}
+    dataset = tiny.prepared(tmp_path / "prepared", shapes, groups={case: case[0] for case in shapes})
+    tiny.oracle(tmp_path / "oracle.h5", dataset)
+    for seed in range(8):
+        settings = Settings("random", seed, 0, 3, 6, (2, 2, 2), start=True, class_guarantee=True)
+        picks, *_ = query(tmp_path / "prepared", settings, oracle_file=tmp_path / "oracle.h5")
+        assert len({pick.case for pick in picks}) == 6
+        assert [{a.case[0], b.case[0]} for a, b in zip(picks[::2], picks[1::2], strict=True)] == [{"a", "b"}] * 3
 
 
 def test_without_guarantee_no_truth_is_needed(pool) -> None:

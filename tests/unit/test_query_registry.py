@@ -1,6 +1,7 @@
 """The registry, the text that names a strategy, and the page that describes them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from nnactive_nf.core.uncertainty import MAPS
 from nnactive_nf.query.run import STRATEGIES, choice_of
 
 DOCS = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+TABLE = DOCS.split("## The strategies\n")[1].split("\n## ")[0]
 
 
 def test_registry_and_code_name_the_same_strategies() -> None:
@@ -27,11 +29,19 @@ def test_registry_and_code_name_the_same_strategies() -> None:
 
 def test_the_docs_have_every_strategy_with_its_options_and_defaults() -> None:
     for name, entry in registry().items():
-        (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{name}` |")]
+        (row,) = [line for line in TABLE.splitlines() if line.startswith(f"| `{name}` |")]
         for option, rule in entry.options.items():
             wanted = f"`{option}`" if rule["default"] is None else f"`{option}` ({rule['default']})"
             assert wanted in row
         assert row.count("`") == 2 * (1 + len(entry.options))
+
+
+def test_the_docs_set_every_strategy_beside_the_reference() -> None:
+    (section,) = [part for part in DOCS.split("\n## ") if part.startswith("Beside the reference\n")]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert {len(row) for row in rows} == {3}
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row[0]) if name in registry()]
+    assert sorted(named) == sorted(registry())
 
 
 def test_options_are_typed_and_have_defaults() -> None:

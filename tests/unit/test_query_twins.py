@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.query.run import choose
-from nnactive_nf.query.stratified import exponential, sigmoid
 
 TWINS = {
     "predictive_entropy": lambda p: brute.mean_of_map(p, "predictive_entropy"),
@@ -27,10 +26,8 @@ TWINS = {
     "class_pe:class_fraction=0.33": lambda p: brute.stratified(p, 0.33, None),
     "class_pe:class_fraction=1": lambda p: brute.stratified(p, 1, None),
     "class_power_pe:beta=5": lambda p: brute.stratified(p, 0.66, 5),
-    "clasp_pe": lambda p: brute.stratified(p, 0.66, exponential(1, 100, p.cycle, p.cycles)),
-    "clasp_pe:schedule=sigmoid:temperature=0.5": lambda p: brute.stratified(
-        p, 0.66, sigmoid(1, 100, 0.5, p.cycle, p.cycles)
-    ),
+    "clasp_pe": lambda p: brute.stratified(p, 0.66, brute.exponential_beta(p)),
+    "clasp_pe:schedule=sigmoid:temperature=0.5": lambda p: brute.stratified(p, 0.66, brute.sigmoid_beta(p, 0.5)),
     "kmeans_bald": lambda p: brute.kmeans_bald(p, 2),
     "kmeans_bald:candidates=1": lambda p: brute.kmeans_bald(p, 1),
     "random": lambda p: brute.randomly(p, (1, 0, 0)),

@@ -7,16 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
-from study import Curves, known_winner, make_design
+from study import Curves, known_winner, make_design, make_study
 from test_analyse_tables import BY_HAND, SETTING, study_of
 
+from nnactive_nf.analyse.study import read_study
 from nnactive_nf.analyse.write import analyse
 from nnactive_nf.core.design import Design
 from nnactive_nf.report import answer, content
-from nnactive_nf.report.figures import write_figures
+from nnactive_nf.report.figures import penalty_matrix, write_figures
 from nnactive_nf.report.render import write_report
 from nnactive_nf.report.tables import Tables
 
+FOLDERS = ("metrics", "labels", "queries", "oracle", "full")
 NOTHING = {SETTING: {name: {1: [math.nan] * 3, 2: [math.nan] * 3} for name in ("random", "bald")}}
 FEW: dict[str, Curves] = {
     "one seed": known_winner(seeds=(1,)),
@@ -60,6 +62,34 @@ def test_figures_of_a_whole_study(tmp_path: Path):
         ),
     }  # without labels there is no foreground to draw against
     assert {name.rsplit(".", 1)[1] for name in names} == {"png", "svg"}
+
+
+def test_penalty_matrices_show_both_shares(tmp_path: Path):
+    """`a` beats the others at both budgets after the start: 1.00, as published 0.67; nothing stands twice."""
+    tables = tables_of(BY_HAND, tmp_path / "tables")
+    (plain,) = (m for m in content.figure_data(tables)["ppm"] if (m["class"], m["correction"]) == ("mean", "plain"))
+    a, b = (plain["strategies"].index(name) for name in ("a", "b"))
+    assert [plain[name][a][b] for name in content.MATRIX_COUNTS] == [2, 2, 2, 3]
+    figure = penalty_matrix(tables, *SETTING, "plain")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(words) == ["(0.67)"] * 2 + ["0.00"] * 4 + ["1.00"] * 2
+    assert "the start counted" in figure.get_supxlabel()
+
+
+def test_efficiency_stands_in_both_forms(tmp_path: Path):
+    make_study(tmp_path, known_winner())
+    design = Design.read(tmp_path / "design.json")
+    analyse(read_study(design, *(tmp_path / name for name in FOLDERS)), tmp_path / "tables", draws=10)
+    tables = Tables.read(design, tmp_path / "tables")
+    found = content.efficiency_table(tables)
+    assert found is not None
+    names = [name for name, _ in found["columns"]]
+    rows = tables["efficiency"].query("`class` == 'mean'")
+    for column, form in (("FG-Eff (β), own starts", ""), ("FG-Eff (β), one start, as published", "_published")):
+        shown = [row[names.index(column)] for row in found["rows"]]
+        assert [cell["value"] for cell in shown] == rows[f"beta{form}"].tolist()
+        spread = [f"{beta:.2f} ± {error:.2f}" for beta, error in rows[[f"beta{form}", f"beta_se{form}"]].to_numpy()]
+        assert [cell["text"] for cell in shown] == spread
 
 
 def test_answer_by_hand(tmp_path: Path):

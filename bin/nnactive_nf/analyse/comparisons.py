@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ def tests_table(study: Study, alpha: float) -> pd.DataFrame:
     tests of the class in the data set and regime.
     """
     rows = []
+    cycles = max((len(t.nodes) for t in study.design.trajectories), default=0)
     for setting in study.design.settings:
         for name in study.class_names(setting[0]):
-            part = list(_pairs_of(study, setting, name))
+            part = list(_pairs_of(study, setting, name, range(1, cycles)))
             tested = [row for row in part if math.isfinite(row["p"])]
             for row, corrected in zip(tested, holm([row["p"] for row in tested]), strict=True):
                 row["p_holm"] = float(corrected)
@@ -60,11 +61,11 @@ TEST_COLUMNS = [
 ]
 
 
-def _pairs_of(study: Study, setting: Setting, name: str) -> Iterator[dict[str, Any]]:
+def _pairs_of(study: Study, setting: Setting, name: str, cycles: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of `TEST_COLUMNS` of all pairs of strategies at these cycles; `p_holm` is left to the caller."""
     values = study.values(name=name)
     curves = _curves(study, setting, values)
-    cycles = max((array.shape[1] for array in curves.values()), default=0)
-    for cycle in range(1, cycles):
+    for cycle in cycles:
         for a, b in itertools.combinations(curves, 2):
             if cycle >= min(curves[a].shape[1], curves[b].shape[1]):
                 continue
@@ -93,6 +94,9 @@ def penalty_table(study: Study, tests: pd.DataFrame, alpha: float) -> pd.DataFra
 
     One matrix per data set and regime, one per data set over its regimes where there are several, one over all. In a
     Holm-corrected matrix the family is all tests that this matrix rests on.
+
+    `share` leaves the start out, since no strategy has chosen anything there. `share_with_start` counts it as one more
+    budget, as the published matrices do (nnActive, `PairwisePenaltyMatrix`): only this one may be held against theirs.
     """
     rows: list[dict[str, Any]] = []
     settings = study.design.settings
@@ -100,39 +104,67 @@ def penalty_table(study: Study, tests: pd.DataFrame, alpha: float) -> pd.DataFra
     datasets = list(dict.fromkeys(dataset for dataset, _ in settings))
     scopes += [(dataset, ALL) for dataset in datasets if sum(name == dataset for name, _ in settings) > 1]
     scopes.append((ALL, ALL))
+    with_start = pd.concat([tests, _start_tests(study)], ignore_index=True)
     for dataset, regime in scopes:
-        part = tests
-        if dataset != ALL:
-            part = part[part["dataset"] == dataset]
-        if regime != ALL:
-            part = part[part["regime"] == regime]
         for name in [MEAN] if dataset == ALL else study.class_names(dataset):
-            chosen = part[(part["class"] == name) & part["p"].notna()]
-            corrected = {"plain": chosen["p"].to_numpy(), "holm": holm(chosen["p"].tolist())}
-            for correction, p_values in corrected.items():
+            own, published = (_tested(frame, dataset, regime, name) for frame in (tests, with_start))
+            for correction in ("plain", "holm"):
                 head = {"dataset": dataset, "regime": regime, "class": name, "correction": correction}
-                rows.extend({**head, **row} for row in _matrix(study, chosen, p_values, alpha))
-    return table(["dataset", "regime", "class", "correction", "winner", "loser", "wins", "budgets", "share"], rows)
+                matrix, full = (_wins(part, _p_values(part, correction), alpha) for part in (own, published))
+                names = [s.name for s in study.design.strategies if any(s.name in pair for pair in full)]
+                for pair in itertools.permutations(names, 2):
+                    cells = zip(SHARE_COLUMNS, (*_share(matrix, pair), *_share(full, pair)), strict=True)
+                    rows.append({**head, "winner": pair[0], "loser": pair[1], **dict(cells)})
+    return table(["dataset", "regime", "class", "correction", "winner", "loser", *SHARE_COLUMNS], rows)
 
 
-def _matrix(study: Study, tests: pd.DataFrame, p_values: Floats, alpha: float) -> Iterator[dict[str, Any]]:
-    wins: dict[tuple[str, str], int] = {}
-    budgets: dict[tuple[str, str], int] = {}
+SHARE_COLUMNS = ["wins", "budgets", "share", "wins_with_start", "budgets_with_start", "share_with_start"]
+
+
+def _start_tests(study: Study) -> pd.DataFrame:
+    """The tests at the start; where two strategies share its model the difference is 0, and nobody wins."""
+    rows = [
+        row
+        for setting in study.design.settings
+        for name in study.class_names(setting[0])
+        for row in _pairs_of(study, setting, name, [0])
+    ]
+    return table(TEST_COLUMNS, rows)
+
+
+def _tested(tests: pd.DataFrame, dataset: str, regime: str, name: str) -> pd.DataFrame:
+    chosen = (tests["class"] == name) & tests["p"].notna()
+    if dataset != ALL:
+        chosen &= tests["dataset"] == dataset
+    if regime != ALL:
+        chosen &= tests["regime"] == regime
+    return tests[chosen]
+
+
+def _p_values(tests: pd.DataFrame, correction: str) -> Floats:
+    """P values of a matrix; a start that both strategies share does not count among the tests to correct for."""
+    p_values = tests["p"].to_numpy(dtype=float, copy=True)
+    if correction == "holm":
+        family = ((tests["cycle"] > 0) | (tests["difference"] != 0)).to_numpy(dtype=bool)
+        p_values[family] = holm(p_values[family].tolist())
+    return p_values
+
+
+def _wins(tests: pd.DataFrame, p_values: Floats, alpha: float) -> dict[tuple[str, str], tuple[int, int]]:
+    """Per ordered pair of strategies: budgets at which the first beats the second, and budgets at which they met."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
     for (a, b, difference), p in zip(
         tests[["a", "b", "difference"]].itertuples(index=False, name=None), p_values, strict=True
     ):
-        for pair in ((a, b), (b, a)):
-            budgets[pair] = budgets.get(pair, 0) + 1
-        if p < alpha and difference != 0:
-            pair = (a, b) if difference > 0 else (b, a)
-            wins[pair] = wins.get(pair, 0) + 1
-    present = {name for pair in budgets for name in pair}
-    names = [strategy.name for strategy in study.design.strategies if strategy.name in present]
-    for pair in itertools.permutations(names, 2):
-        number = budgets.get(pair, 0)
-        won = wins.get(pair, 0)
-        share = won / number if number else math.nan
-        yield {"winner": pair[0], "loser": pair[1], "wins": won, "budgets": number, "share": share}
+        for pair, lead in (((a, b), difference), ((b, a), -difference)):
+            wins, budgets = found.get(pair, (0, 0))
+            found[pair] = (wins + (p < alpha and lead > 0), budgets + 1)
+    return found
+
+
+def _share(matrix: dict[tuple[str, str], tuple[int, int]], pair: tuple[str, str]) -> tuple[int, int, float]:
+    wins, budgets = matrix.get(pair, (0, 0))
+    return wins, budgets, wins / budgets if budgets else math.nan
 
 
 def versus_random_table(study: Study, trajectories: pd.DataFrame, tests: pd.DataFrame, alpha: float) -> pd.DataFrame:

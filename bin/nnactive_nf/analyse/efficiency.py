@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from nnactive_nf.analyse.rows import Setting, number_or_nan
-from nnactive_nf.analyse.statistics import fit_efficiency
+from nnactive_nf.analyse.statistics import Efficiency, fit_efficiency
 from nnactive_nf.analyse.study import Study, table
 from nnactive_nf.analyse.tables import pool_totals
 from nnactive_nf.core.design import MEAN, Trajectory
@@ -19,11 +21,24 @@ from nnactive_nf.core.labels import class_column
 Floats = npt.NDArray[np.float64]
 
 
-def efficiency_table(study: Study) -> pd.DataFrame:
-    """Foreground efficiency per strategy: beta, its standard error, and the curve's other parameters.
+FITTED = ["beta", "beta_se", "x0", "y0", "points", "reason"]
+COLUMNS = ["dataset", "regime", "strategy", "class", *FITTED, *(f"{name}_published" for name in FITTED), "c"]
 
-    Every trajectory starts from its own x0 and y0; their means over the strategy's seeds stand in the table. Per class,
-    x is the share of that class's voxels. `reason` says why a beta is missing.
+
+@dataclass(frozen=True)
+class Curves:
+    """Per seed of a strategy, by cycle: the share of the pool's foreground that is labelled, and Dice."""
+
+    shares: list[Floats]
+    dice: list[Floats]
+
+
+def efficiency_table(study: Study) -> pd.DataFrame:
+    """Foreground efficiency per strategy: beta, its standard error, and the curve's other parameters, in two forms.
+
+    `beta`: every trajectory starts from its own x0 and y0; their means over the strategy's seeds stand in the table.
+    `beta_published`: the form behind the published numbers, see `_published`. Per class, x is the share of that class's
+    voxels. `reason` and `reason_published` say why a beta is missing.
     """
     totals = pool_totals(study)
     rows: list[dict[str, Any]] = []
@@ -33,34 +48,57 @@ def efficiency_table(study: Study) -> pd.DataFrame:
             pool = totals.get((dataset, name))
             if c is None or not pool:
                 continue
-            values = study.values(name=name)
-            for strategy in study.design.strategies:
-                members = [t for t in study.design.of_setting((dataset, regime)) if t.strategy == strategy.name]
-                if not members:
-                    continue
-                xs = [_labelled_voxels(study, t, name) / pool for t in members]
-                ys = [study.curve(t, values) for t in members]
-                starts = [np.array([[x[0]] * (len(x) - 1), [y[0]] * (len(y) - 1)]) for x, y in zip(xs, ys, strict=True)]
-                x, y = (np.concatenate([array[1:] for array in arrays]) for arrays in (xs, ys))
-                x0, y0 = np.concatenate(starts, axis=1)
-                fit = fit_efficiency(x, y, x0, y0, c)
-                rows.append(
-                    {
-                        "dataset": dataset,
-                        "regime": regime,
-                        "strategy": strategy.name,
-                        "class": name,
-                        "beta": number_or_nan(fit.beta),
-                        "beta_se": number_or_nan(fit.error),
-                        "x0": float(np.mean([x[0] for x in xs])),
-                        "y0": float(np.mean([y[0] for y in ys])),
-                        "c": c,
-                        "points": fit.points,
-                        "reason": fit.reason,
-                    }
-                )
-    columns = ["dataset", "regime", "strategy", "class", "beta", "beta_se", "x0", "y0", "c", "points", "reason"]
-    return table(columns, rows)
+            curves = _curves_of(study, (dataset, regime), name, pool)
+            start = _smallest_start(list(curves.values()))
+            for strategy, own in curves.items():
+                head = {"dataset": dataset, "regime": regime, "strategy": strategy, "class": name, "c": c}
+                published = {f"{key}_published": value for key, value in _published(own, start, c).items()}
+                rows.append({**head, **_from_own_starts(own, c), **published})
+    return table(COLUMNS, rows)
+
+
+def _curves_of(study: Study, setting: Setting, name: str, pool: int) -> dict[str, Curves]:
+    values = study.values(name=name)
+    curves = {}
+    for strategy in study.design.strategies:
+        members = [t for t in study.design.of_setting(setting) if t.strategy == strategy.name]
+        if members:
+            shares = [_labelled_voxels(study, t, name) / pool for t in members]
+            curves[strategy.name] = Curves(shares, [study.curve(t, values) for t in members])
+    return curves
+
+
+def _from_own_starts(curves: Curves, c: float) -> dict[str, Any]:
+    starts = [np.array([x[0], y[0]]) for x, y in zip(curves.shares, curves.dice, strict=True)]
+    x, y = (np.concatenate([array[1:] for array in arrays]) for arrays in (curves.shares, curves.dice))
+    later = [len(x) - 1 for x in curves.shares]
+    x0, y0 = np.repeat(np.array(starts), later, axis=0).T
+    return _row(fit_efficiency(x, y, x0, y0, c), *np.mean(starts, axis=0))
+
+
+def _published(curves: Curves, start: tuple[float, float], c: float) -> dict[str, Any]:
+    """The fit behind the published numbers: one x0 and y0 for all strategies and seeds, starts among the points.
+
+    nnActive, `DatasetBeta`: x0 is the smallest share in the setting, y0 the mean Dice there.
+    """
+    x, y = np.concatenate(curves.shares), np.concatenate(curves.dice)
+    return _row(fit_efficiency(x, y, np.full(len(x), start[0]), np.full(len(y), start[1]), c), *start)
+
+
+def _smallest_start(curves: Sequence[Curves]) -> tuple[float, float]:
+    """The smallest share of all points of a setting, and the mean Dice of the points that have it."""
+    x = np.concatenate([share for own in curves for share in own.shares])
+    y = np.concatenate([dice for own in curves for dice in own.dice])
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return math.nan, math.nan
+    smallest = x[known].min()
+    return float(smallest), float(y[known & (x == smallest)].mean())
+
+
+def _row(fit: Efficiency, x0: float, y0: float) -> dict[str, Any]:
+    values = (number_or_nan(fit.beta), number_or_nan(fit.error), float(x0), float(y0), fit.points, fit.reason)
+    return dict(zip(FITTED, values, strict=True))
 
 
 def _labelled_voxels(study: Study, trajectory: Trajectory, name: str) -> Floats:

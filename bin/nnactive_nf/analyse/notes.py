@@ -81,7 +81,9 @@ def _note_efficiency(study: Study, efficiency: pd.DataFrame, setting: Setting, w
         return
     part = efficiency[(efficiency["dataset"] == setting[0]) & (efficiency["regime"] == setting[1])]
     part = part[part["class"] == MEAN]
-    for reason, rows in part[part["beta"].isna()].groupby("reason", sort=False):
-        labels = ", ".join(study.design.strategy(name).label for name in rows["strategy"])
-        of = "" if len(rows) == len(part) else f" of {labels}"
-        study.note("efficiency", f"{where}: no foreground efficiency{of}: {reason}.", setting)
+    forms = (("", "", part), ("_published", " in the published form", part[part["beta"].notna()]))
+    for suffix, form, rated in forms:
+        for reason, rows in rated[rated[f"beta{suffix}"].isna()].groupby(f"reason{suffix}", sort=False):
+            labels = ", ".join(study.design.strategy(name).label for name in rows["strategy"])
+            of = "" if len(rows) == len(part) else f" of {labels}"
+            study.note("efficiency", f"{where}: no foreground efficiency{form}{of}: {reason}.", setting)

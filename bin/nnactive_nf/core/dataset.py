@@ -132,13 +132,17 @@ class Dataset:
 
     def to_network_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring `[..., z, y, x]` from the image grid to the network grid."""
+        return np.ascontiguousarray(self.as_network_grid(values))
+
+    def as_network_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View of `[..., z, y, x]` on the image grid with the axes of the network grid; to write to, too."""
         return _reorder(values, self.plans["transpose_forward"])
 
     def to_image_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`."""
-        return _reorder(values, self.plans["transpose_backward"])
+        return np.ascontiguousarray(_reorder(values, self.plans["transpose_backward"]))
 
 
 def _reorder(values: npt.NDArray[Any], order: Sequence[int]) -> npt.NDArray[Any]:
     lead = values.ndim - 3
-    return np.ascontiguousarray(values.transpose(*range(lead), *(lead + axis for axis in order)))
+    return values.transpose(*range(lead), *(lead + axis for axis in order))

@@ -1,9 +1,9 @@
-"""The fold ensemble of a node: probabilities and features of an image, fold by fold."""
+"""The fold ensemble of a node: probabilities and features of an image fold by fold, and the folds' mean logits."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import SLAB_VOXELS, slabs
 from nnactive_nf.core.nnunet import build_network, load_fold
 
 # Windows that the network sees at once. On one CPU thread torch convolves single images five times slower than batches.
@@ -22,7 +23,10 @@ WINDOWS_AT_ONCE = 4
 
 
 class BatchedPredictor(nnUNetPredictor):
-    """nnU-Net's sliding window, several windows at a time, summed in float32."""
+    """nnU-Net's sliding window, several windows at a time, summed in float32.
+
+    nnU-Net sums in half, which rounds the small weights in the corners of a window (docs/design.md).
+    """
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -46,6 +50,13 @@ class BatchedPredictor(nnUNetPredictor):
                 logits[window] += values * gaussian
                 weight[window[1:]] += gaussian
         return logits.div_(weight)
+
+
+def softmax_in_place(logits: torch.Tensor) -> None:
+    """Turn logits `[C, ...]` into probabilities, slab by slab."""
+    for slab in slabs(logits.shape[1:], SLAB_VOXELS):
+        part = logits[(slice(None), *slab)]
+        part.copy_(torch.softmax(part, dim=0))
 
 
 class Ensemble:
@@ -76,8 +87,8 @@ class Ensemble:
         self.configuration = self.plans.get_configuration(first.configuration)
         self.digests = [fold.digest for fold in folds]
         self._weights = [fold.weights for fold in folds]
-        labels = self.plans.get_label_manager(first.nnunet_json)
-        self.classes = int(labels.num_segmentation_heads)
+        self.label_manager = self.plans.get_label_manager(first.nnunet_json)
+        self.classes = int(self.label_manager.num_segmentation_heads)
         self._network: Any = build_network(
             self.configuration, len(first.nnunet_json["channel_names"]), self.classes, False
         )
@@ -86,23 +97,34 @@ class Ensemble:
             perform_everything_on_device=device.type == "cuda", device=device, verbose=False, allow_tqdm=False,
         )  # fmt: skip
         self._predictor.manual_initialization(
-            self._network, self.plans, self.configuration, None, first.nnunet_json, "", first.mirror_axes
+            self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
         )
 
     def __len__(self) -> int:
         return len(self._weights)
 
-    def fold_probabilities(self, image: npt.NDArray[np.float32]) -> Iterator[torch.Tensor]:
-        """Softmax probabilities `[classes, ...]` (float32, on the device or the CPU) of one fold after the other.
+    @torch.inference_mode()
+    def probabilities(self, fold: int, image: npt.NDArray[np.float32]) -> torch.Tensor:
+        """Softmax probabilities `[classes, ...]` (float32, on the device or the CPU) of one fold.
+
+        Nothing is kept of them here: at most `classes` volumes and the windows' weights are held.
+
+        Args:
+            fold: number of the fold, from 0.
+            image: preprocessed image `[channels, ...]` on the network grid.
+        """
+        self._network.load_state_dict(self._weights[fold])
+        logits: torch.Tensor = self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
+        softmax_in_place(logits)
+        return logits
+
+    def mean_logits(self, image: npt.NDArray[np.float32]) -> torch.Tensor:
+        """Logits `[classes, ...]` (float32, on the CPU) averaged over the folds by nnU-Net's own predictor.
 
         Args:
             image: preprocessed image `[channels, ...]` on the network grid.
         """
-        data = torch.from_numpy(image)
-        for weights in self._weights:
-            self._network.load_state_dict(weights)
-            logits = self._predictor.predict_sliding_window_return_logits(data)
-            yield torch.softmax(logits, dim=0)
+        return self._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image))
 
     @property
     def feature_cell(self) -> tuple[int, ...]:

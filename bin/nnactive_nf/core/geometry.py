@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, int, int]
+
+# Voxels that are worked on at a time: temporaries stay in the processor's cache and small beside the volumes.
+SLAB_VOXELS = 1 << 14
 
 
 class Box(NamedTuple):
@@ -73,3 +77,16 @@ def box_around(centre_zyx: Sequence[int], size_zyx: Sequence[int], shape_zyx: Se
     """Box of this size around a voxel (its index size // 2), moved inside the image where it would stick out."""
     start = (min(max(c - n // 2, 0), s - n) for c, n, s in zip(centre_zyx, size_zyx, shape_zyx, strict=True))
     return Box(as_shape(start), as_shape(size_zyx))
+
+
+def slabs(shape: Sequence[int], voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Parts of an array of this shape, in its order, of at most `voxels` elements each: indices that make views."""
+    inner = math.prod(shape[1:])
+    if len(shape) > 1 and inner > voxels:
+        for index in range(shape[0]):
+            for rest in slabs(shape[1:], voxels):
+                yield slice(index, index + 1), *rest
+    else:
+        step = max(1, voxels // max(1, inner))
+        for start in range(0, shape[0], step):
+            yield (slice(start, start + step),)

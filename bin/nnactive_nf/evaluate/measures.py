@@ -100,7 +100,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 @dataclass
 class Calibration:
-    """Reliability of the mean probability over all test voxels: bins of the predicted class's confidence.
+    """Reliability of the ensemble's probability over all test voxels: bins of the predicted class's confidence.
 
     ECE is the mean over the bins, weighted by voxels, of |accuracy - confidence|; the Brier score the mean over voxels
     of sum_c (p_c - y_c)^2.
@@ -128,7 +128,8 @@ class Calibration:
         self.hits += np.bincount(place, weights=(best == truth).astype(np.float64), minlength=self.bins)
         self.confidence += np.bincount(place, weights=confidence, minlength=self.bins)
         of_truth = p[truth, np.arange(len(truth))].astype(np.float64)
-        self.squares += float((p.astype(np.float64) ** 2).sum() + (1 - 2 * of_truth).sum())
+        self.squares += sum(float(np.square(of_class, dtype=np.float64).sum()) for of_class in p)
+        self.squares += float((1 - 2 * of_truth).sum())
 
     def result(self) -> dict[str, Any]:
         """ECE, Brier score and the bins, empty bins left out."""

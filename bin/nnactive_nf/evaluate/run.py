@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
@@ -57,11 +59,11 @@ def evaluate(
     calibration = Calibration()
     cases = []
     for case in dataset.test:
-        probability, box = mean_probability(ensemble, dataset, case)
+        predicted_zyx, probability = predict_case(ensemble, dataset, case)
         index_zyx = dataset.classes.to_index(truth.masks[case])
-        calibration.add(probability, index_zyx[box])
-        predicted_zyx = np.zeros(index_zyx.shape, dtype=np.int16)
-        predicted_zyx[box] = probability.argmax(axis=0)
+        box = crop_box(dataset, case)
+        calibration.add(probability[(slice(None), *box)], index_zyx[box])
+        del probability  # surfaces want the memory
         measures = {
             name: class_measures(predicted_zyx == index, index_zyx == index, truth.spacings_mm[case], nsd_tolerance_mm)
             for index, name in zip(dataset.classes.foreground, names, strict=True)
@@ -80,39 +82,31 @@ def evaluate(
     print(f"{ids['node']}: mean Dice {_text(mean['foreground']['dice'])} ({shown}) over {len(cases)} test cases")
 
 
-def mean_probability(
+def predict_case(
     ensemble: Ensemble, dataset: Dataset, case: str
-) -> tuple[npt.NDArray[np.float32], tuple[slice, ...]]:
-    """The ensemble's mean probability on the file's own grid, and the box of that grid that it covers.
-
-    Folds are summed as they come, so memory holds the sum and one fold. Outside the box nothing was imaged, which
-    nnU-Net and we count as background.
+) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float32]]:
+    """What `nnUNetv2_predict` writes for a test case: the folds' mean logits, brought to the file's grid by nnU-Net.
 
     Returns:
-        Probabilities float32 `[C, z, y, x]` of the box, and the box's slices (z, y, x).
+        Class indices `[z, y, x]`, and the softmax of the resampled logits float32 `[C, z, y, x]`. Outside the crop box
+        nothing was imaged, and nnU-Net is certain of background.
     """
-    total = None
-    for probability in ensemble.fold_probabilities(dataset.network_image(case)):
-        total = probability if total is None else total.add_(probability)
-        del probability
-    assert total is not None
-    mean = (total / len(ensemble)).cpu().numpy()
-    properties = dataset.properties(case)
-    forward, back = dataset.plans["transpose_forward"], dataset.plans["transpose_backward"]
-    spacing = [properties["spacing"][axis] for axis in forward]
-    planned = list(ensemble.configuration.spacing)
-    mean = np.asarray(
-        ensemble.configuration.resampling_fn_probabilities(
-            mean,
-            properties["shape_after_cropping_and_before_resampling"],
-            planned if len(planned) == 3 else [spacing[0], *planned],
-            spacing,
-        ),
-        dtype=np.float32,
+    predicted_zyx, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
+        ensemble.mean_logits(dataset.network_image(case)),
+        ensemble.plans,
+        ensemble.configuration,
+        ensemble.label_manager,
+        dataset.properties(case),
+        return_probabilities=True,
+        num_threads_torch=torch.get_num_threads(),
     )
-    mean /= mean.sum(axis=0, keepdims=True)  # interpolation may leave the simplex a little
-    bounds = [properties["bbox_used_for_cropping"][axis] for axis in back]
-    return dataset.to_image_grid(mean), tuple(slice(int(low), int(high)) for low, high in bounds)
+    return predicted_zyx, probability
+
+
+def crop_box(dataset: Dataset, case: str) -> tuple[slice, ...]:
+    """The box (z, y, x) of a case's own grid outside of which nothing was imaged."""
+    bounds = dataset.properties(case)["bbox_used_for_cropping"]
+    return tuple(slice(int(bounds[axis][0]), int(bounds[axis][1])) for axis in dataset.plans["transpose_backward"])
 
 
 def _text(value: float | None) -> str:

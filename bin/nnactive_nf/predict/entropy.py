@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
-# Voxels that are worked on at a time: temporaries stay in the processor's cache and small beside the volumes.
-BLOCK_VOXELS = 1 << 14
+from nnactive_nf.core.geometry import SLAB_VOXELS, slabs
 
 
 class EnsembleAccumulator:
     """Mean probability and expected entropy of folds that come one after the other.
 
-    Holds C + 1 volumes (the mean's sum and the expected entropy), and the predictive entropy makes C + 2; never M x C.
-    Voxels are worked on in blocks; every voxel's arithmetic is the same whatever the block size, so the result is too.
+    Holds C + 1 volumes, the mean's sum and the expected entropy; never M x C. Every voxel's arithmetic is the same
+    whatever the slab size, so the result is too.
 
     Args:
-        block_voxels: voxels per block.
+        slab_voxels: voxels that are worked on at a time.
     """
 
-    def __init__(self, block_voxels: int = BLOCK_VOXELS) -> None:
-        self._block = block_voxels
+    def __init__(self, slab_voxels: int = SLAB_VOXELS) -> None:
+        self._slab_voxels = slab_voxels
         self._sum: torch.Tensor | None = None
         self._entropy: torch.Tensor | None = None
-        self._shape: tuple[int, ...] = ()
         self.folds = 0
 
     def add(self, probability: torch.Tensor) -> None:
-        """Add one fold's probabilities `[C, ...]`, float32; the tensor is not kept."""
-        flat = probability.reshape(len(probability), -1)
+        """Add one fold's probabilities `[C, ...]`, float32; the tensor is neither kept nor copied."""
         if self._sum is None or self._entropy is None:
-            self._shape = tuple(probability.shape)
-            self._sum = torch.zeros_like(flat)
-            self._entropy = torch.zeros(flat.shape[1], dtype=flat.dtype, device=flat.device)
-        elif tuple(probability.shape) != self._shape:
-            raise ValueError(f"fold of shape {tuple(probability.shape)} after one of shape {self._shape}")
-        for start in range(0, flat.shape[1], self._block):
-            block = flat[:, start : start + self._block]
-            self._sum[:, start : start + self._block] += block
-            self._entropy[start : start + self._block] += entropy(block)
+            self._sum = torch.zeros(probability.shape, dtype=probability.dtype, device=probability.device)
+            self._entropy = torch.zeros(probability.shape[1:], dtype=probability.dtype, device=probability.device)
+        elif probability.shape != self._sum.shape:
+            raise ValueError(f"fold of shape {tuple(probability.shape)} after one of shape {tuple(self._sum.shape)}")
+        for slab in slabs(self._entropy.shape, self._slab_voxels):
+            part = probability[(slice(None), *slab)]
+            self._sum[(slice(None), *slab)] += part
+            self._entropy[slab] += entropy(part)
         self.folds += 1
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +42,7 @@ class EnsembleAccumulator:
             raise ValueError("no fold was added")
         mean, expected = self._sum.div_(self.folds), self._entropy.div_(self.folds)
         self._sum = self._entropy = None
-        return mean.reshape(self._shape), expected.reshape(self._shape[1:])
+        return mean, expected
 
 
 def entropy(probability: torch.Tensor) -> torch.Tensor:
@@ -56,18 +50,9 @@ def entropy(probability: torch.Tensor) -> torch.Tensor:
     return torch.special.entr(probability).sum(dim=0)
 
 
-def predictive_entropy(mean: torch.Tensor, block_voxels: int = BLOCK_VOXELS) -> torch.Tensor:
+def predictive_entropy(mean: torch.Tensor, slab_voxels: int = SLAB_VOXELS) -> torch.Tensor:
     """Entropy of the mean probability `[C, ...]`, in nats."""
-    flat = mean.reshape(len(mean), -1)
-    out = torch.empty(flat.shape[1], dtype=flat.dtype, device=flat.device)
-    for start in range(0, flat.shape[1], block_voxels):
-        out[start : start + block_voxels] = entropy(flat[:, start : start + block_voxels])
-    return out.reshape(mean.shape[1:])
-
-
-def accumulate(folds: Iterable[torch.Tensor], block_voxels: int = BLOCK_VOXELS) -> EnsembleAccumulator:
-    """Accumulate folds as they come."""
-    accumulator = EnsembleAccumulator(block_voxels)
-    for probability in folds:
-        accumulator.add(probability)
-    return accumulator
+    out = torch.empty(mean.shape[1:], dtype=mean.dtype, device=mean.device)
+    for slab in slabs(out.shape, slab_voxels):
+        out[slab] = entropy(mean[(slice(None), *slab)])
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,33 +77,41 @@ def predict(
 
 
 def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """The asked-for maps of one case on the image grid (without `fold_features`, which have a grid of their own)."""
+    """The asked-for maps of one case on the image grid (without `fold_features`, which have a grid of their own).
+
+    Volumes of float32 that are held at the peak: one fold's logits (C), which become its probabilities, and beside them
+    the sum (C), the expected entropy and the windows' weights. No generator hands the folds on: its frame would keep
+    one while the next is made.
+    """
     image = dataset.network_image(case)
     accumulator = EnsembleAccumulator()
-    kept: list[npt.NDArray[np.float16]] = []
-
-    def folds() -> Iterator[torch.Tensor]:
-        for probability in ensemble.fold_probabilities(image):
-            if "fold_probability" in maps:
-                kept.append(probability.cpu().numpy().astype(np.float16))
-            yield probability
-
-    for probability in folds():
+    folds: npt.NDArray[np.float16] | None = None
+    for number in range(len(ensemble)):
+        probability = ensemble.probabilities(number, image)
         accumulator.add(probability)
-        del probability  # the next fold's must not stand beside this one's
-    found: dict[str, npt.NDArray[Any]] = {}
+        if "fold_probability" in maps:
+            if folds is None:
+                folds = np.empty((len(ensemble), len(probability), *dataset.shapes[case]), dtype=np.float16)
+            dataset.as_network_grid(folds)[number] = probability.cpu().numpy()
+        del probability
     mean, expected = accumulator.finish()
+    found: dict[str, npt.NDArray[Any]] = {}
+
+    def put(name: str, values: torch.Tensor) -> None:
+        found[name] = dataset.to_image_grid(values.cpu().numpy())
+
     if "expected_entropy" in maps:
-        found["expected_entropy"] = expected.cpu().numpy()
+        put("expected_entropy", expected)
+    del expected
     if "predictive_entropy" in maps:
-        found["predictive_entropy"] = predictive_entropy(mean).cpu().numpy()
+        put("predictive_entropy", predictive_entropy(mean))
     if "prediction" in maps:
-        found["prediction"] = mean.argmax(0).to(torch.uint8).cpu().numpy()
+        put("prediction", mean.argmax(0).to(torch.uint8))
     if "mean_probability" in maps:
-        found["mean_probability"] = mean.cpu().numpy().astype(np.float16)
-    if kept:
-        found["fold_probability"] = np.stack(kept)
-    return {name: dataset.to_image_grid(values) for name, values in found.items()}
+        put("mean_probability", mean.half())
+    if folds is not None:
+        found["fold_probability"] = folds
+    return found
 
 
 def _write_features(group: Any, ensemble: Ensemble, dataset: Dataset, case: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
+
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import intersects
 from nnactive_nf.query.grid import Scores
 from nnactive_nf.query.pool import Candidate, Image, Pool
 
@@ -44,6 +47,31 @@ class Scored(Strategy):
         if image.patches_left < 1:
             return []
         return [Candidate(image.case, box, score) for box, score in self.scores(image).take(image.patches_left)]
+
+
+class Room:
+    """Which candidates are still open: not chosen, not on a chosen patch, their image not full."""
+
+    def __init__(self, candidates: Sequence[Candidate], pool: Pool) -> None:
+        self._candidates = candidates
+        self.open = np.ones(len(candidates), dtype=bool)
+        self._of_case: dict[str, list[int]] = {}
+        for place, candidate in enumerate(candidates):
+            self._of_case.setdefault(candidate.case, []).append(place)
+        self._left = {case: pool.image(case).patches_left for case in self._of_case}
+
+    @property
+    def most(self) -> int:
+        """How many can be chosen in all, if no two of them intersect."""
+        return sum(min(len(places), self._left[case]) for case, places in self._of_case.items())
+
+    def take(self, place: int) -> None:
+        """Choose one."""
+        taken = self._candidates[place]
+        self._left[taken.case] -= 1
+        for other in self._of_case[taken.case]:
+            if self._left[taken.case] < 1 or intersects(self._candidates[other].box, taken.box):
+                self.open[other] = False
 
 
 def enough(found: int, size: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nnactive_nf.core.geometry import Box, intersects
-from nnactive_nf.query.base import Strategy, enough
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.query.base import Room, Strategy, enough
 from nnactive_nf.query.pool import Candidate, Image, Pool
 
 Features = npt.NDArray[np.float64]
@@ -95,31 +95,6 @@ class Coverage(Strategy):
             gap = ((features - features[place]) ** 2).sum(axis=1)
             squared = gap if len(chosen) == 1 else np.minimum(squared, gap)
         return chosen
-
-
-class Room:
-    """Which candidates are still open: not chosen, not on a chosen patch, their image not full."""
-
-    def __init__(self, candidates: Sequence[Candidate], pool: Pool) -> None:
-        self._candidates = candidates
-        self.open = np.ones(len(candidates), dtype=bool)
-        self._of_case: dict[str, list[int]] = {}
-        for place, candidate in enumerate(candidates):
-            self._of_case.setdefault(candidate.case, []).append(place)
-        self._left = {case: pool.image(case).patches_left for case in self._of_case}
-
-    @property
-    def most(self) -> int:
-        """How many can be chosen in all, if no two of them intersect."""
-        return sum(min(len(places), self._left[case]) for case, places in self._of_case.items())
-
-    def take(self, place: int) -> None:
-        """Choose one."""
-        taken = self._candidates[place]
-        self._left[taken.case] -= 1
-        for other in self._of_case[taken.case]:
-            if self._left[taken.case] < 1 or intersects(self._candidates[other].box, taken.box):
-                self.open[other] = False
 
 
 def scaled(candidates: Sequence[Candidate], centre: bool = False) -> Features:

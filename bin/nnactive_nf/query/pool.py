@@ -150,8 +150,13 @@ class Image:
 
     @cached_property
     def grid(self) -> Grid:
-        """Start positions of patches."""
+        """Start positions of patches, a stride apart."""
         return Grid.of(self.shape_zyx, self.pool.patch_zyx, self.pool.stride_zyx)
+
+    @cached_property
+    def dense_grid(self) -> Grid:
+        """Start positions of patches at every voxel, whatever the stride."""
+        return Grid.of(self.shape_zyx, self.pool.patch_zyx)
 
     @cached_property
     def boxes(self) -> list[Box]:

@@ -24,10 +24,11 @@ Flat = npt.NDArray[np.int64]
 class Random(Strategy):
     """Images in shuffled rounds, one patch each time.
 
-    Each patch lies anywhere (`whole` of 1), on a class, or on a class's border: for the latter two a foreground class
-    that is present in the image is drawn, then one of its voxels (border: of the class less its 6-neighbour erosion)
-    as the patch's centre, and the patch is moved inside the image. Where a draw is not allowed it is drawn again.
-    Where a class has no allowed voxel another class is drawn, and where no class has one the patch lies anywhere.
+    Each patch lies anywhere, on a class, or on a class's border: for the latter two a foreground class that is present
+    in the image is drawn, then one of its voxels (border: of the class less its 6-neighbour erosion) as the patch's
+    centre, and the patch is moved inside the image. Patches start at any voxel, whatever the stride. Where a draw is
+    not allowed it is drawn again. Where a class has no allowed voxel another class is drawn, and where no class has
+    one the patch lies anywhere.
 
     Args:
         whole, inside, border: parts of the three kinds, whole numbers.
@@ -87,7 +88,8 @@ class Random(Strategy):
 def guaranteed(pool: Pool, size: int) -> list[Candidate]:
     """Two patches for every class, background included, in two different cases, each centred on a voxel of the class.
 
-    Classes with the fewest cases first. The patches count towards the start's budget.
+    Classes with the fewest cases first. Each class takes cases of two groups (patients) where there are two, and of
+    these such that have no patch yet. The patches count towards the start's budget.
 
     Raises:
         UserError: the budget is smaller than two patches per class, or a class is in no case.
@@ -108,6 +110,8 @@ def guaranteed(pool: Pool, size: int) -> list[Candidate]:
         rng = pool.rng("guarantee", name)
         found: list[str] = []
         order = [cases_of[index][int(place)] for place in rng.permutation(len(cases_of[index]))]
+        with_patch = {pick.case for pick in chosen}
+        order.sort(key=lambda case: case in with_patch)
         for case in _groups_first(order, pool):
             image = pool.with_picked(chosen).image(case)
             if len(found) == 2 or image.patches_left < 1:
@@ -145,8 +149,8 @@ def _draw(rng: np.random.Generator, count: int, allowed: Callable[[int], bool], 
 
 
 def _anywhere(image: Image, taken: Sequence[Candidate], rng: np.random.Generator) -> Box | None:
-    """A patch at a start position of the grid, uniformly among those allowed."""
-    grid = image.grid
+    """A patch at any voxel, uniformly among the allowed ones."""
+    grid = image.dense_grid
     place = _draw(
         rng,
         int(np.prod(grid.counts)),
@@ -161,13 +165,13 @@ def _centred(
 ) -> Box | None:
     """A patch around a voxel of the mask (or of its border), uniformly among the voxels whose patch is allowed."""
     voxels = np.flatnonzero(border_of(mask) if of_border else mask)
-    size, shape = image.grid.size_zyx, image.shape_zyx
+    size, shape = image.dense_grid.size_zyx, image.shape_zyx
 
     def box(place: int) -> Box:
         return box_around(as_shape(np.unravel_index(voxels[place], shape)), size, shape)  # type: ignore[arg-type]
 
     def all_allowed() -> Flat:
-        allowed = _allowed(image, taken, Grid.of(shape, size))
+        allowed = _allowed(image, taken, image.dense_grid)
         starts = (
             np.clip(centre - n // 2, 0, length - n)
             for centre, n, length in zip(np.unravel_index(voxels, shape), size, shape, strict=True)

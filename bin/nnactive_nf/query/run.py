@@ -59,11 +59,13 @@ class Choice:
 
 
 def _clasp_beta(image: Image) -> float:
+    """Beta of a query of ClaSP PE. A run of K cycles has K steps; the query that labels cycle 1 is step 0."""
     options = image.options
+    step, steps = max(image.cycle - 1, 0), image.cycles
     ends = float(options["beta_start"]), float(options["beta_end"])
     if options["schedule"] == "sigmoid":
-        return sigmoid(*ends, float(options["temperature"]), image.cycle, image.cycles)
-    return exponential(*ends, image.cycle, image.cycles)
+        return sigmoid(*ends, float(options["temperature"]), step, steps)
+    return exponential(*ends, step, steps)
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {

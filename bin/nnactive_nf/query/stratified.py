@@ -34,30 +34,30 @@ def quotas(size: int, fraction: float, names: Sequence[str], rng: np.random.Gene
 
 
 def caps(per_image: int, fraction: float, names: Sequence[str]) -> dict[str, int]:
-    """Most patches of an image: max(1, floor(n f / C)) per class and max(1, floor(n (1 - f))) unstratified.
+    """Most patches of an image: max(1, floor(n f / (C + 1))) per class and max(1, floor(n (1 - f))) unstratified.
 
-    A share of 0 has no patches.
+    The unstratified part counts as a class in the first. A share of 0 has no patches.
     """
-    per_class = max(1, floor(per_image * fraction / len(names) + 1e-9)) if fraction > 0 else 0
+    per_class = max(1, floor(per_image * fraction / (len(names) + 1) + 1e-9)) if fraction > 0 else 0
     rest = max(1, floor(per_image * (1 - fraction) + 1e-9)) if fraction < 1 else 0
     return {**dict.fromkeys(names, per_class), ALL: rest}
 
 
-def exponential(start: float, end: float, cycle: int, cycles: int) -> float:
-    """Beta = start (end / start)^(k / (K - 1)) in cycle k of K."""
-    return float(start * (end / start) ** (cycle / (cycles - 1))) if cycles > 1 else start
+def exponential(start: float, end: float, step: int, steps: int) -> float:
+    """Beta = start (end / start)^(k / (K - 1)) at step k (from 0) of K."""
+    return float(start * (end / start) ** (step / (steps - 1))) if steps > 1 else start
 
 
-def sigmoid(start: float, end: float, temperature: float, cycle: int, cycles: int) -> float:
-    """Beta along 1 / (1 + exp(-x / T)), x from -6 to 6 over the cycles, scaled to its end values."""
+def sigmoid(start: float, end: float, temperature: float, step: int, steps: int) -> float:
+    """Beta along 1 / (1 + exp(-x / T)), x from -6 to 6 over the steps, scaled to its end values."""
 
     def curve(x: float) -> float:
         return 1 / (1 + exp(-x / temperature))
 
-    if cycles < 2:
+    if steps < 2:
         return start
     low, high = curve(-6), curve(6)
-    return start + (end - start) * (curve(-6 + 12 * cycle / (cycles - 1)) - low) / (high - low)
+    return start + (end - start) * (curve(-6 + 12 * step / (steps - 1)) - low) / (high - low)
 
 
 class ClassStratified(Strategy):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import numpy as np
 import numpy.typing as npt
 
-from nnactive_nf.query.base import Scored
-from nnactive_nf.query.grid import ONE, Planes, Scores, planes_of, window_sums
-from nnactive_nf.query.pool import ALL, Image
+from nnactive_nf.query.base import Room, Scored, enough
+from nnactive_nf.query.grid import Planes, Scores, planes_of, window_sums
+from nnactive_nf.query.pool import ALL, Candidate, Image, Pool
 
 Plane = npt.NDArray[np.float64]
 
@@ -52,25 +55,34 @@ def noised(scores: Scores, image: Image, beta: float, component: str) -> Scores:
 
 
 class Softrank(MeanOfMap):
-    """Score = -log(rank by the mean) + Gumbel(0, 1).
+    """Score = -log(rank by the mean) + Gumbel(0, 1), ranks over the pool (Kirsch et al., TMLR 2023).
 
-    The rank counts the positions of the image that may be chosen: 1 + those with a higher mean, so equal means have
-    equal ranks (Kirsch et al., TMLR 2023).
+    Candidates are the best 2 x (patches per image) of each image. The rank counts the candidates of all images: 1 +
+    those with a higher mean, so equal means have equal ranks. An image's candidates draw their noise best first.
     """
 
-    def scores(self, image: Image) -> Scores:
-        """Noised ranks."""
-        scores = super().scores(image)
-        ordered = scores.values[scores.allowed()] / float(scores.grid.voxels * ONE)
-        ordered.sort()
-        rng = image.rng()
+    def candidates(self, image: Image) -> list[Candidate]:
+        """Best patches by the mean, twice as many as the image may give."""
+        return [Candidate(image.case, box, mean) for box, mean in self.scores(image).take(2 * image.patches_left)]
 
-        def change(means: Plane) -> Plane:
-            higher = len(ordered) - np.searchsorted(ordered, means.ravel(), side="right")
-            noise = rng.gumbel(0.0, 1.0, size=means.shape)
-            return noise - np.log(1.0 + higher.reshape(means.shape))
-
-        return scores.to_real(change)
+    def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:
+        """Highest noised ranks, at most `patches_per_image` of an image."""
+        means = np.sort([c.score for c in candidates])
+        noised: list[Candidate] = []
+        for case, group in groupby(candidates, key=lambda c: c.case):
+            of_case = list(group)
+            ranks = 1 + len(means) - np.searchsorted(means, [c.score for c in of_case], side="right")
+            scores = pool.image(case).rng().gumbel(0.0, 1.0, size=len(of_case)) - np.log(ranks)
+            noised += [c._replace(score=float(score)) for c, score in zip(of_case, scores, strict=True)]
+        noised.sort(key=lambda c: c.key)
+        room = Room(noised, pool)
+        enough(room.most, size)
+        chosen: list[Candidate] = []
+        for place, candidate in enumerate(noised):
+            if len(chosen) < size and room.open[place]:
+                chosen.append(candidate)
+                room.take(place)
+        return chosen
 
 
 class ExpectedDice(Scored):

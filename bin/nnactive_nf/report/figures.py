@@ -119,15 +119,16 @@ def _matrices(tables: Tables) -> list[tuple[tuple[str, str], str]]:
 
 
 def penalty_matrix(tables: Tables, dataset: str, regime: str, correction: str) -> Figure:
-    """Share of budgets at which the row's strategy beats the column's."""
+    """Share of budgets at which the row's strategy beats the column's; below it, if another, that with the start."""
     rows = tables["ppm"]
     rows = rows[(rows["dataset"] == dataset) & (rows["regime"] == regime)]
     rows = rows[(rows["class"] == "mean") & (rows["correction"] == correction)]
     names = [s.name for s in tables.design.strategies if s.name in set(rows["winner"])]
     place = {name: number for number, name in enumerate(names)}
-    share = np.full((len(names), len(names)), np.nan)
+    share, with_start = np.full((2, len(names), len(names)), np.nan)
     for row in rows.itertuples():
-        share[place[row.winner], place[row.loser]] = row.share
+        cell = place[row.winner], place[row.loser]
+        share[cell], with_start[cell] = row.share, row.share_with_start
     labels = [tables.design.strategy(name).label for name in names]
     size = 1.6 + 0.62 * len(names)
     figure = Figure(figsize=(size + 1.6, size + 0.4), layout="constrained")
@@ -136,12 +137,18 @@ def penalty_matrix(tables: Tables, dataset: str, regime: str, correction: str) -
     axes.imshow(np.ma.masked_invalid(share), cmap="Blues", vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(share):
         if np.isfinite(value):
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "black")
+            colour, second = "white" if value > 0.55 else "black", f"({with_start[i, j]:.2f})"
+            both = second != f"({value:.2f})"
+            axes.text(j, i - 0.12 * both, f"{value:.2f}", ha="center", va="center", color=colour)
+            if both:
+                axes.text(j, i + 0.22, second, ha="center", va="center", color=colour, fontsize="x-small")
     axes.set_xticks(range(len(names)), labels, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), labels)
     where = "over all settings" if dataset == "all" else dataset if regime == "all" else f"{dataset}, {regime}"
     kind = "Holm-corrected" if correction == "holm" else "not corrected"
     axes.set(xlabel="… is beaten", ylabel="beats …", title=f"{where} ({kind})")
+    if (np.round(share, 2) != np.round(with_start, 2))[np.isfinite(share)].any():
+        figure.supxlabel("in brackets: the start counted as a budget, as published", fontsize="x-small")
     return figure
 
 

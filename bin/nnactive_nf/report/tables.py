@@ -20,7 +20,7 @@ NAMES = [
 TEXT = [
     "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
     "measure", "baseline", "verdict", "a", "b", "better", "better_holm", "correction", "winner", "loser", "reason",
-    "device", "what", "topic", "text",
+    "reason_published", "device", "what", "topic", "text",
 ]  # fmt: skip
 
 

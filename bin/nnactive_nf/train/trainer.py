@@ -14,7 +14,7 @@ from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceCELoss_noSmooth
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnactive_nf.core.seeds import seed_sequence
@@ -36,8 +36,8 @@ class Schedule:
     learning_rate: float
 
 
-class ActiveTrainer(nnUNetTrainer):
-    """One fold of one node.
+class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
+    """One fold of one node; nnU-Net's trainer whose Dice loss has no smoothing term, as in the reference.
 
     Set up by `set_up` before `run`; the constructor is nnU-Net's, since nnU-Net reads its arguments' names.
     """

@@ -225,12 +225,19 @@
     const m = data.ppm.find((one) => one.where === $("ppm-where").value && one.class === $("ppm-class").value && one.correction === $("ppm-correction").value);
     if (!m) return null;
     const labels = m.strategies.map((n) => strategies.get(n).label);
-    const share = m.wins.map((row, i) => row.map((w, j) => (m.budgets[i][j] ? w / m.budgets[i][j] : null)));
-    const narrow = $("ppm").clientWidth < 560;
+    const shares = (wins, budgets) => wins.map((row, i) => row.map((w, j) => (budgets[i][j] ? w / budgets[i][j] : null)));
+    const share = shares(m.wins, m.budgets), withStart = shares(m.wins_with_start, m.budgets_with_start);
+    const narrow = $("ppm").clientWidth < 560, crowded = narrow && labels.length > 5;
     const hover = m.wins.map((row, i) => row.map((w, j) => (i === j ? "" :
-      m.budgets[i][j] ? `${labels[i]} beats ${labels[j]}<br>at ${w} of ${m.budgets[i][j]} tested budgets` : "not tested")));
+      m.budgets[i][j] ? `${labels[i]} beats ${labels[j]}<br>at ${w} of ${m.budgets[i][j]} tested budgets after the start`
+        + `<br>with the start: ${m.wins_with_start[i][j]} of ${m.budgets_with_start[i][j]}` : "not tested")));
+    const written = (v) => (crowded ? `${Math.round(100 * v)}` : v.toFixed(2));
+    const cell = (v, w) => { // the published form below ours, where it is another number
+      const first = written(v), second = written(w);
+      return first === second ? first : `${first}<br><span style="font-size:0.8em">(${second})</span>`;
+    };
     const facts = [];
-    share.forEach((row, i) => row.forEach((v, j) => { if (v) facts.push(`${labels[i]} beats ${labels[j]} at ${Math.round(v * 100)}%`); }));
+    share.forEach((row, i) => row.forEach((v, j) => { if (v) facts.push(`${labels[i]} beats ${labels[j]} at ${Math.round(v * 100)}%, with the start ${Math.round(withStart[i][j] * 100)}%`); }));
     return {
       alt: `Pairwise penalty matrix, ${m.where}. ${facts.join("; ") || "No strategy beats another at any budget"}.`,
       traces: [{
@@ -241,10 +248,10 @@
       layout: {
         height: Math.max(340, 150 + 46 * labels.length),
         margin: { l: 40, r: 10, t: 14, b: 40 },
-        xaxis: { title: { text: "… is beaten" }, tickangle: narrow ? -60 : -35, showgrid: false, ticks: "" },
+        xaxis: { title: { text: crowded ? "… is beaten, % of budgets" : "… is beaten" }, tickangle: narrow ? -60 : -35, showgrid: false, ticks: "" },
         yaxis: { title: { text: narrow ? "" : "beats …" }, autorange: "reversed", showgrid: false, ticks: "" },
         annotations: share.flatMap((row, i) => row.map((v, j) => (v === null ? null : {
-          x: labels[j], y: labels[i], text: v.toFixed(2), showarrow: false,
+          x: labels[j], y: labels[i], text: cell(v, withStart[i][j]), showarrow: false,
           font: { color: v > 0.5 ? (isDark() ? "#0f1216" : "#ffffff") : css("--ink"), size: narrow ? 11 : 13 },
         })).filter(Boolean)),
       },

@@ -1,0 +1,170 @@
+"""EVALUATE predicts what nnU-Net predicts from a model folder made of our checkpoints."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.ensemble import Ensemble
+from nnactive_nf.core.files import read_json, write_json
+from nnactive_nf.core.labels import Labels, read_labels, write_labels
+from nnactive_nf.core.nnunet import load_fold, nnunet_folders, resolve_device
+from nnactive_nf.evaluate.measures import Calibration, class_measures
+from nnactive_nf.evaluate.run import crop_box, evaluate, predict_case
+from nnactive_nf.phantom.folder import write_phantom
+from nnactive_nf.prepare.run import Settings as PrepareSettings
+from nnactive_nf.prepare.run import prepare
+from nnactive_nf.train.run import Settings as TrainSettings
+from nnactive_nf.train.run import train
+
+pytestmark = pytest.mark.slow
+
+FOLDS = 2
+HANDFUL = 5  # voxels in which two classes are as probable up to float error
+
+
+@dataclass(frozen=True)
+class Node:
+    """A trained ensemble, the raw data that it was made from, and the same ensemble as a model folder of nnU-Net."""
+
+    folder: Path
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset.open(self.folder / "prepared")
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        return [self.folder / f"fold_{fold}" / "checkpoint.pth" for fold in range(FOLDS)]
+
+    def ensemble(self) -> Ensemble:
+        return Ensemble(self.checkpoints, resolve_device("cpu", 1), 0.5, mirroring=True)
+
+    def nnunet(self) -> nnUNetPredictor:
+        """nnU-Net's predictor with the settings of `nnUNetv2_predict`."""
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(self.folder / "model"), tuple(range(FOLDS)))
+        return predictor
+
+
+def lay_slices_along_x(raw: Path) -> None:
+    """Thick slices along the last axis, voxels of other sizes than planned, air around: all of it must be undone."""
+    for path in sorted([*raw.glob("imagesTr/*"), *raw.glob("labelsTr/*")]):
+        number = int(path.name.split("_")[1].split(".")[0])
+        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).transpose(1, 2, 0)
+        image = sitk.GetImageFromArray(np.pad(values, ((3, 2), (0, 4), (1, 2))))
+        image.SetSpacing((3.6 + 0.3 * (number % 4), 0.8 + 0.1 * (number % 3), 1.0))
+        sitk.WriteImage(image, str(path))
+
+
+def write_model_folder(folder: Path, checkpoints: Sequence[Path]) -> None:
+    """What nnU-Net's training leaves, made of our checkpoints."""
+    for number, path in enumerate(checkpoints):
+        fold = load_fold(path)
+        (folder / f"fold_{number}").mkdir(parents=True)
+        content = {
+            "network_weights": fold.weights, "trainer_name": "nnUNetTrainer",
+            "init_args": {"configuration": fold.configuration}, "inference_allowed_mirroring_axes": fold.mirror_axes,
+        }  # fmt: skip
+        torch.save(content, folder / f"fold_{number}" / "checkpoint_final.pth")
+        write_json(folder / "plans.json", fold.plans)
+        write_json(folder / "dataset.json", fold.nnunet_json)
+
+
+@pytest.fixture(scope="module", params=["3d_fullres", "2d", "slices along x"])
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    folder = tmp_path_factory.mktemp("node")
+    write_phantom(folder / "raw", seed=4, cases=8, variant="two_channels")
+    configuration = request.param
+    if configuration == "slices along x":
+        configuration = "3d_fullres"
+        lay_slices_along_x(folder / "raw")
+    node = Node(folder)
+    prepare(
+        folder / "raw", PrepareSettings("phantom", configuration, 0.25, 1, None, None, folds=FOLDS, start_size=8), 1,
+        folder / "prepared", folder / "oracle.h5", folder / "reference.h5",
+    )  # fmt: skip
+    whole = read_labels(folder / "oracle.h5", "oracle")
+    write_labels(folder / "labels.h5", Labels("phantom", "n-c00", 0, whole.classes, whole.masks))
+    for fold, checkpoint in enumerate(node.checkpoints):
+        settings = TrainSettings(1, 0, fold, FOLDS, 2, 8, (16, 32, 32), 4, 2, "adamw", None)
+        train(
+            folder / "prepared", folder / "labels.h5", settings, "n-c00", "cpu", 1, folder / "store", "code",
+            checkpoint.parent,
+        )  # fmt: skip
+    write_model_folder(folder / "model", node.checkpoints)
+    return node
+
+
+def predict_by_nnunet(node: Node, case: str, out: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices `[z, y, x]` and probabilities `[C, z, y, x]` that nnU-Net writes, given the raw images."""
+    images = sorted(str(path) for path in (node.folder / "raw" / "imagesTr").glob(f"{case}_*"))
+    with nnunet_folders():
+        node.nnunet().predict_from_files_sequential([images], [str(out / case)], save_probabilities=True)
+    segmentation = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}.nii.gz")))
+    return segmentation, np.load(out / f"{case}.npz")["probabilities"]
+
+
+@pytest.fixture
+def nnunet_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net sums its windows in half; this makes it sum them in float32, all else being its own."""
+    single = functools.partial(predict_from_raw_data.compute_gaussian, dtype=torch.float32)
+    single.cache_clear = predict_from_raw_data.compute_gaussian.cache_clear  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch, "half", torch.float32)
+    monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", single)
+
+
+def test_logits_are_nnunets(node: Node, nnunet_in_float32: None) -> None:
+    ensemble, nnunet = node.ensemble(), node.nnunet()
+    for case in node.dataset.test:
+        image = node.dataset.network_image(case)
+        wanted = nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(image)).numpy()
+        assert wanted.dtype == np.float32
+        assert np.abs(wanted).max() > 0.1
+        np.testing.assert_allclose(ensemble.mean_logits(image).numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path, nnunet_in_float32: None) -> None:
+    ids = {"node": "n-c00", "dataset": "phantom", "regime": "main", "seed": 1, "cycle": 0, "strategy": None}
+    evaluate(
+        node.folder / "prepared", node.folder / "reference.h5", node.checkpoints, ids, 0.5, True, 2.0, "cpu", 1,
+        tmp_path / "metrics.json",
+    )  # fmt: skip
+    metrics = read_json(tmp_path / "metrics.json")
+    classes = node.dataset.classes
+    calibration = Calibration()
+    for row in metrics["cases"]:
+        segmentation, probability = predict_by_nnunet(node, row["case"], tmp_path)
+        values = sitk.GetArrayFromImage(sitk.ReadImage(str(node.folder / "raw" / "labelsTr" / f"{row['case']}.nii.gz")))
+        truth = classes.to_index(values)
+        imaged = crop_box(node.dataset, row["case"])
+        calibration.add(probability[(slice(None), *imaged)], truth[imaged])
+        for index in classes.foreground:
+            found = row["classes"][classes.names[index]]
+            wanted = class_measures(segmentation == index, truth == index, node.dataset.spacings_mm[row["case"]], 2.0)
+            assert abs(found["predicted_voxels"] - wanted["predicted_voxels"]) <= HANDFUL
+            assert found["dice"] == pytest.approx(wanted["dice"], abs=1e-3)
+    wanted = calibration.result()
+    assert metrics["calibration"]["ece"] == pytest.approx(wanted["ece"], abs=1e-4)
+    assert metrics["calibration"]["brier"] == pytest.approx(wanted["brier"], abs=1e-4)
+
+
+def test_half_sums_of_nnunet_change_a_voxel_in_a_thousand(node: Node, tmp_path: Path) -> None:
+    """nnU-Net as it is: half rounds the small weights of a window's corners, and so logits in the image's corners."""
+    ensemble = node.ensemble()
+    for case in node.dataset.test:
+        segmentation, probability = predict_by_nnunet(node, case, tmp_path)
+        found, ours = predict_case(ensemble, node.dataset, case)
+        assert found.shape == segmentation.shape
+        assert (found != segmentation).mean() < 0.002
+        assert (np.abs(ours - probability).max(axis=0) > 0.01).mean() < 0.01
