@@ -37,6 +37,7 @@ def once_counts(groups: Sequence[Group]) -> dict[str, int]:
         "PREPARE": len(datasets),
         "ANALYSE": 1,
         "REPORT": 1,
+        "PROTOCOL": 1 + len(datasets),
     }
 
 
