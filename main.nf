@@ -6,7 +6,6 @@
  * or runs the loop.
  */
 include { is_awaited ; raw_folder } from './functions/decathlon.nf'
-include { forecast ; forecast_errors } from './functions/forecast.nf'
 include { help_text ; parameter_errors ; typed_parameters } from './functions/parameters.nf'
 include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
@@ -15,6 +14,7 @@ include { site_errors } from './functions/site.nf'
 include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
+include { PLAN } from './workflows/forecast.nf'
 include { lost_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
@@ -35,10 +35,15 @@ workflow {
         }
         return
     }
-    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + forecast_errors(values) + (values.plan ? [] : site_errors(values)))
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + (values.plan ? [] : site_errors(values)))
     def rows = study_rows(values)
     if( values.plan ) {
-        println forecast(plan_rows(rows), values)
+        def told = new java.util.concurrent.ConcurrentHashMap()
+        PLAN(plan_rows(rows), values, told)
+        workflow.onComplete = {
+            if( told.text )
+                tell_at_end(told.text)
+        }
         return
     }
     def plan = plan_rows(rows)

@@ -143,15 +143,9 @@ def test_no_input(nextflow: Callable[..., Run]) -> None:
     same_lines(errors_of(nextflow(timeout=HANG)), ["--input is missing"])
 
 
-def test_a_trace_that_is_none(nextflow: Callable[..., Run], tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    run = nextflow(
-        timeout=HANG, input="phantom", strategies="mine", plan=True, plan_trace="other.json", strategy_file="x.py"
-    )
-    same_lines(errors_of(run), [
-        "--strategy_file x.py: no such file",
-        "other.json: no trace of Nextflow; a table with the columns name, status and realtime is wanted",
-    ])  # fmt: skip
+def test_a_strategy_file_that_is_not_there(nextflow: Callable[..., Run]) -> None:
+    run = nextflow(timeout=HANG, input="phantom", strategies="mine", plan=True, strategy_file="x.py")
+    same_lines(errors_of(run), ["--strategy_file x.py: no such file"])
 
 
 @pytest.mark.parametrize(

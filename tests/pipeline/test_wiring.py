@@ -225,7 +225,8 @@ def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> 
 
     Run once, by the newer Nextflow where there is one.
     """
-    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/core/strategies.json").read_text())]
+    registry = ROOT / "bin/nnactive_nf/core/strategies.json"
+    names = [entry["name"] for entry in json.loads(registry.read_text())]
     names = [name for name in names if name not in ("replay", "coverage")][:9]
     models = len([name for name in names if not name.startswith("random")])
     strategies = [*names, "power_bald:beta=5", "power_bald:beta=10", "power_bald:beta=20"]
