@@ -19,6 +19,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.nnunet import build_network
+from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.forecast.disk import Publishing
 from nnactive_nf.forecast.images import Images, crop, evenly, images_of, readable
@@ -27,7 +28,7 @@ from nnactive_nf.forecast.plan import Row, read_plan
 from nnactive_nf.forecast.run import Times, forecast
 from nnactive_nf.prepare.check import check_case
 from nnactive_nf.prepare.plan import plan
-from nnactive_nf.prepare.split import case_groups, split_pool_test
+from nnactive_nf.prepare.split import split_pool_test
 
 Triple = tuple[float, float, float]
 

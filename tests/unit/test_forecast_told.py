@@ -39,8 +39,8 @@ def test_the_papers_study_before_there_are_data(tmp_path: Path) -> None:
     found = told(tmp_path, rows, "60,6", (1, 4, 16))
     nodes, predicted = 12 * 4 * (1 + 8 * 4), 12 * 4 * (1 + 5 * 3)
     assert found.tasks() == {
-        "PREPARE": 4, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": 7920, "PREDICT": predicted, "EVALUATE": nodes,
-        "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 5,
+        "CHECK": 4, "PREPARE": 4, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": 7920, "PREDICT": predicted,
+        "EVALUATE": nodes, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 5,
     }  # fmt: skip
     assert {found.count(row, "TRAIN") for row in found.tables["Tasks"] if row != "in all"} == {660}
     assert found.count("KiTS high", "patches") == 4 * (500 + 8 * 4 * 500)
@@ -93,8 +93,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 def test_counts_by_hand(study: Told) -> None:
     assert study.tasks() == {
-        "PREPARE": 1, "QUERY": 5 + 6, "ANNOTATE": 5 + 6 + 1, "TRAIN": 2 * 12, "PREDICT": 3 * 2 + 2 * 2, "EVALUATE": 12,
-        "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
+        "CHECK": 1, "PREPARE": 1, "QUERY": 5 + 6, "ANNOTATE": 5 + 6 + 1, "TRAIN": 2 * 12, "PREDICT": 3 * 2 + 2 * 2,
+        "EVALUATE": 12, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
     }  # fmt: skip
     assert study.count("one low", "patches") == 8 + 2 * 2 * 4
     assert study.count("one high", "nodes") == 2 * (1 + 2)

@@ -34,6 +34,7 @@ def once_counts(groups: Sequence[Group]) -> dict[str, int]:
         for stage, source in (("PHANTOM", "phantom"), ("DOWNLOAD", "download"))
     }
     return {stage: number for stage, number in made.items() if number} | {
+        "CHECK": len(datasets),
         "PREPARE": len(datasets),
         "ANALYSE": 1,
         "REPORT": 1,
