@@ -6,14 +6,16 @@
  * or runs the loop.
  */
 include { is_awaited ; raw_folder } from './functions/decathlon.nf'
-include { forecast ; forecast_errors } from './functions/forecast.nf'
 include { help_text ; parameter_errors ; typed_parameters } from './functions/parameters.nf'
 include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
 include { tell_at_end } from './functions/shell.nf'
+include { site_errors } from './functions/site.nf'
 include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
+include { PLAN } from './workflows/forecast.nf'
+include { lost_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
@@ -24,7 +26,7 @@ workflow {
     }
     def values = typed_parameters(params)
     if( params.preflight ) {
-        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + (is_table(values) ? study_errors(values) : []))
+        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + site_errors(values) + (is_table(values) ? study_errors(values) : []))
         def there = typed_rows(values).findAll { row -> row.input && !is_phantom(row) && !is_awaited(row) }
         def seen = preflight_notes(values)
         PREFLIGHT(values, there.collect { row -> "${raw_folder(row)}".toString() }.unique(), seen)
@@ -33,18 +35,26 @@ workflow {
         }
         return
     }
-    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + forecast_errors(values))
+    refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + (values.plan ? [] : site_errors(values)))
     def rows = study_rows(values)
     if( values.plan ) {
-        println forecast(plan_rows(rows), values)
+        def told = new java.util.concurrent.ConcurrentHashMap()
+        PLAN(plan_rows(rows), values, told)
+        workflow.onComplete = {
+            if( told.text )
+                tell_at_end(told.text)
+        }
         return
     }
-    ACTIVE_LEARNING(plan_rows(rows), values)
+    def plan = plan_rows(rows)
+    def evaluated = new java.util.concurrent.ConcurrentHashMap()
+    ACTIVE_LEARNING(plan, values, evaluated)
 
     workflow.onComplete = {
-        tell_at_end(workflow.success
+        def lost = workflow.success ? lost_text(plan, evaluated) : ''
+        tell_at_end(lost ?: (workflow.success
             ? "Done. The report is ${file(values.outdir)}/report.html"
-            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.")
+            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there."))
     }
 }
 

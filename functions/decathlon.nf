@@ -2,8 +2,6 @@
  * Data sets of the Medical Segmentation Decathlon by name, `--input msd:Task04_Hippocampus`: DOWNLOAD puts them into
  * --download_dir once, and from then on they are folders like any other.
  * bin/nnactive_nf/download/tasks.json lists them for Python too.
- *
- * It includes nothing, as do the other files of functions that several others include (the strict parser refuses that).
  */
 
 def is_decathlon(values) {

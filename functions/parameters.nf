@@ -3,8 +3,6 @@
  * them for --help. bin/nnactive_nf/core/strategies.json is the registry of query strategies that Python reads too; a
  * user's own stand in the file that --strategy_file names. What options a strategy has is Python's to know
  * (core/strategies.py).
- *
- * Modules that include others can be included only once under the strict parser of Nextflow 25.04; this one is for all.
  */
 
 // The schema's groups in its order: maps of title, description, required and properties (name -> JSON schema).

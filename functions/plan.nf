@@ -97,6 +97,11 @@ def starts_of(row) {
     }
 }
 
+// Ids of all nodes, which are as many as the rounds of labels.
+def node_ids(plan) {
+    (design(plan).trajectories*.nodes.flatten() + reference_nodes(plan)*.id).unique()
+}
+
 // Patches that are labelled when a cycle is trained.
 def labelled_patches(row, cycle) {
     row.start_size + cycle * row.query_size
@@ -136,6 +141,30 @@ def strategy_of(plan, trajectory) {
 // The maps that the strategies going on from a node ask for, sorted; none where PREDICT is not needed.
 def maps_of(plan, node) {
     next_strategies(plan, node).collectMany { strategy -> strategy.maps }.unique().sort()
+}
+
+// All nodes of a plan, cycle by cycle.
+def plan_nodes(plan) {
+    def first = start_trajectories(plan).collect { trajectory -> node_of(plan, trajectory) } + reference_nodes(plan)
+    (1..<plan*.cycles.max()).inject([first]) { cycles, _cycle -> cycles + [next_nodes(plan, cycles.last())] }.collectMany { nodes -> nodes }
+}
+
+// The nodes that follow from these: by strategies that need a model, by the others, or by all (null).
+def next_nodes(plan, nodes, needs_model = null) {
+    def kinds = needs_model == null ? [false, true] : [needs_model]
+    nodes.collectMany { node -> kinds.collectMany { kind -> next_trajectories(plan, node, kind) } }.collect { trajectory -> node_of(plan, trajectory) }
+}
+
+// plan.json, from which FORECAST counts: the rows, and each node with its row's number, the maps that are asked of it, and
+// the nodes whose labels follow from its labels alone (free) or from its maps (asked).
+def plan_content(plan) {
+    def nodes = plan.withIndex().collectMany { row, i ->
+        plan_nodes([row]).collect { node -> // within its row, where things are found at once
+            node.subMap(['id', 'seed', 'cycle', 'strategy']) +
+                [row: i, maps: maps_of([row], node), free: next_nodes([row], [node], false)*.id, asked: next_nodes([row], [node], true)*.id]
+        }
+    }
+    [rows: plan, nodes: nodes]
 }
 
 // Where a data set's table of cases goes in the results.

@@ -24,8 +24,8 @@ def preflight_table(seen) {
     def lines = preflight_lines(seen)
     seen.marker.parent.deleteDir()
     seen.store_marks.each { path -> path.delete() }
-    def counts = lines.countBy { line -> line.state }
-    def sum = "${counts.ok ?: 0} ok, ${counts.warning ?: 0} warning${counts.warning == 1 ? '' : 's'}, ${counts.FAULT ?: 0} fault${counts.FAULT == 1 ? '' : 's'}."
+    def counts = [ok: 0, warning: 0, FAULT: 0] + lines.countBy { line -> line.state }
+    def sum = "${counts.ok} ok, ${counts.warning} warning${counts.warning == 1 ? '' : 's'}, ${counts.FAULT} fault${counts.FAULT == 1 ? '' : 's'}."
     def end = counts.FAULT ? 'Mend the faults, then run the preflight again.' : counts['-'] ? 'Not all was tried.' : 'The set-up holds.'
     ([''] + table_rows(lines) + ['', "${sum} ${end}"]).join('\n')
 }
@@ -40,10 +40,6 @@ def table_rows(lines) {
         told << line.remedy
         ["${cells}  ${line.what}"] + (line.remedy ? ["${' ' * cells.size()}  -> ${remedy}"] : [])
     }
-}
-
-def fault_count(seen) {
-    preflight_lines(seen).count { line -> line.state == 'FAULT' }
 }
 
 // All lines. They are made once, since files that other nodes have written may be waited for.
@@ -155,7 +151,7 @@ def text_of(folder, name) {
 }
 
 def values_after(text, start) {
-    text.readLines().findAll { line -> line.startsWith(start) }.collect { line -> line.substring(start.size()) }
+    text.readLines().findAll { line -> line.startsWith(start) }*.substring(start.size())
 }
 
 def value_after(text, start) {

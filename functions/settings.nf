@@ -41,7 +41,6 @@ def prepare_settings(rows) {
         group_pattern: rows[0].group_pattern,
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
-        workers: rows[0].workers,
     ]
 }
 
@@ -61,7 +60,6 @@ def query_settings(row, trajectory, node) {
         start: start ?: null,
         class_guarantee: start && row.start_guarantee ?: null,
         view_patches: row.view_patches,
-        workers: row.workers,
     ]
 }
 
@@ -71,16 +69,16 @@ def annotate_settings(row, trajectory, node) {
 
 def train_settings(row, node) {
     [node: node.id, seed: node.seed, cycle: node.cycle] +
-        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'device', 'threads', 'store'])
+        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'device', 'store'])
 }
 
 def predict_settings(row, node, maps) {
     [node: node.id, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
-        row.subMap(['shards', 'device', 'threads'])
+        row.subMap(['shards', 'device'])
 }
 
 def evaluate_settings(row, node) {
     node.subMap(['dataset', 'regime', 'seed', 'cycle', 'strategy']) +
         [node: node.id, tile_step: row.test_tile_step] +
-        row.subMap(['mirroring', 'nsd_tolerance_mm', 'device', 'threads'])
+        row.subMap(['mirroring', 'nsd_tolerance_mm', 'device'])
 }

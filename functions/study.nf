@@ -135,14 +135,11 @@ def table_errors(values) {
         }
         return errors ?: whole_errors(file(values.input).name, values)
     }
-    catch( IllegalArgumentException error ) {
+    catch( IllegalArgumentException | IllegalStateException error ) {
         return ["--input ${values.input}: ${error.message}"]
     }
     catch( java.nio.charset.CharacterCodingException _error ) {
         return ["--input ${values.input}: not text in UTF-8; save it in that encoding"]
-    }
-    catch( IllegalStateException error ) {
-        return ["--input ${values.input}: ${error.message}"]
     }
     catch( org.yaml.snakeyaml.error.YAMLException error ) {
         return ["--input ${values.input}: neither YAML nor JSON (${error.message.readLines()*.trim().join(' ')})"]

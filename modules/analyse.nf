@@ -19,7 +19,7 @@ process ANALYSE {
     val code
 
     output:
-    path 'tables'
+    path 'tables/*'
 
     script:
     """
@@ -32,6 +32,6 @@ process ANALYSE {
     """
     # code ${code}
     mkdir tables
-    touch tables/metrics.csv tables/queries.csv
+    touch tables/metrics.csv tables/queries.csv tables/pool.csv
     """
 }

@@ -12,7 +12,7 @@ process EVALUATE {
     memory { evaluate_memory(task, sizes) }
 
     input:
-    // node; [node, dataset, ..., threads]; prepared folder; whole masks of the test set; folders of folds; sizes
+    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds; sizes
     tuple val(node), val(settings), path(prepared), path(reference), path(folds), val(sizes)
     val code
 
@@ -22,8 +22,8 @@ process EVALUATE {
     script:
     """
     # code ${code}
-    ${thread_limits(settings.threads)}
-    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --out ${node.id}.json ${folds}
+    ${thread_limits(task.cpus)}
+    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --threads ${task.cpus} --out ${node.id}.json ${folds}
     """
 
     stub:

@@ -12,7 +12,7 @@ process PREDICT {
     memory { predict_memory(task, sizes, settings.maps, folds.size()) }
 
     input:
-    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device, threads]; prepared folder; folders of folds; sizes
+    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds; sizes
     tuple val(node), val(shard), val(settings), path(prepared), path(folds), val(sizes)
     val code
 
@@ -22,8 +22,8 @@ process PREDICT {
     script:
     """
     # code ${code}
-    ${thread_limits(settings.threads)}
-    predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} \\
+    ${thread_limits(task.cpus)}
+    predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} --threads ${task.cpus} \\
         --out ${node.id}/uncertainty_${shard}.h5 ${folds}
     """
 

@@ -10,10 +10,10 @@ process PREPARE {
     tag "${dataset}"
     label 'cpu'
     resourceLabels { labels_of(task, [dataset: dataset]) }
-    memory { prepare_memory(task, sizes, settings.workers) }
+    memory { prepare_memory(task, sizes, task.cpus) }
 
     input:
-    // name; [name, configuration, ..., workers]; raw folder; table of patients or []; folder of free masks or [];
+    // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
     // digest of the folders' files; sizes
     tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(sizes)
     val code
@@ -26,7 +26,7 @@ process PREPARE {
     """
     # code ${code}, data ${state}
     ${thread_limits(1)}
-    prepare.py --input ${raw} ${options(settings)} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
+    prepare.py --input ${raw} ${options(settings)} --workers ${task.cpus} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
         --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
     """
 

@@ -10,10 +10,10 @@ process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
     resourceLabels { labels_of(task, where(trajectory)) }
-    memory { query_memory(task, sizes, settings.workers) }
+    memory { query_memory(task, sizes, task.cpus) }
 
     input:
-    // trajectory; [node, strategy, ..., workers]; prepared folder; labels so far or []; uncertainty maps or [];
+    // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
     // oracle or []; the user's strategies or []; sizes of the data set
     tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(sizes)
     val code
@@ -26,7 +26,7 @@ process QUERY {
     """
     # code ${code}
     ${thread_limits(1)}
-    query.py --prepared ${prepared} ${options(settings)} ${file_option('--labels', labels)} \\
+    query.py --prepared ${prepared} ${options(settings)} --workers ${task.cpus} ${file_option('--labels', labels)} \\
         ${file_option('--oracle', oracle)} ${file_option('--strategy-file', strategy_file)} \\
         --out ${settings.node}.csv --views views/${settings.node}.h5 ${maps}
     """

@@ -10,7 +10,7 @@ process REPORT {
 
     input:
     path design // design.json
-    path tables // folder of ANALYSE
+    path 'tables/*' // of ANALYSE
     path 'views/*' // <node>.h5
     path 'labels/*' // <node>.h5
     path parameters // parameters.json
@@ -19,13 +19,13 @@ process REPORT {
 
     output:
     path 'report.html'
-    path 'figures'
+    path 'figures/*'
     path 'versions.json' // with those of Python and its packages
 
     script:
     """
     # code ${code}
-    report.py --design ${design} --tables ${tables} --views views --labels labels \\
+    report.py --design ${design} --tables tables --views views --labels labels \\
         --parameters ${parameters} --versions ${versions} --versions-out versions.json \\
         --out report.html --figures figures
     """
@@ -34,6 +34,6 @@ process REPORT {
     """
     # code ${code}
     mkdir figures
-    touch report.html versions.json
+    touch report.html versions.json figures/figure.png figures/figure.svg
     """
 }

@@ -13,7 +13,7 @@ process TRAIN {
     memory { train_memory(task, sizes) }
 
     input:
-    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., threads, store]; prepared folder; label masks; sizes
+    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; sizes
     tuple val(node), val(fold), val(settings), path(prepared), path(labels), val(sizes)
     val code
 
@@ -25,8 +25,8 @@ process TRAIN {
     """
     # A scheduler's warning is for the training, which saves its state: this shell, the container's first process, stays.
     trap '' TERM USR2
-    ${thread_limits(settings.threads)}
-    train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --code ${code} \\
+    ${thread_limits(task.cpus)}
+    train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
         --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Makes .tools/bin/nextflow: the `nextflow` on PATH where there is one, else Nextflow's jars from Maven Central
-# started with the JVM options that its own launcher uses. Does nothing when the launcher is there and current.
+# Makes .tools/bin/nextflow: the `nextflow` on PATH where it is as new as nextflow.config asks for, else Nextflow's jars
+# from Maven Central started with the JVM options that its own launcher uses. Does nothing when the launcher is there and
+# current.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 lib="$root/.tools/nextflow/lib"
+classes="$root/.tools/nextflow/classes"
 launcher="$root/.tools/bin/nextflow"
 stamp="$root/.tools/nextflow/stamp"
-want=$(cat "$root/setup/nextflow/pom.xml" "$root/setup/nextflow.sh" | cksum)
+minimum=$(sed -n "s/^ *nextflowVersion = '!>=\([^']*\)'.*/\1/p" "$root/nextflow.config")
+want=$({ cat "$root"/setup/nextflow/* "$root/setup/nextflow.sh"; echo "$minimum"; } | cksum)
 
 [ -x "$launcher" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
 
@@ -15,15 +18,36 @@ command -v java >/dev/null || need "Java is missing. Install a JDK 17 or newer (
 major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
 [ "${major:-0}" -ge 17 ] || need "Java ${major:-unknown} is too old. Install a JDK 17 or newer (Debian: apt-get install openjdk-17-jre-headless)."
 
+version_of() { # prints the version of a Nextflow, nothing where it does not start
+    NXF_DISABLE_CHECK_LATEST=true "$1" -version 2>/dev/null </dev/null |
+        sed -n 's/^ *version \([0-9][^ ]*\).*/\1/p' | head -n 1 || true
+}
+
+# What this script has made is none that was found: setup/cluster.sh env puts it on PATH.
+others=$(tr : '\n' <<< "$PATH" | grep -vxF "$root/.tools/bin" | paste -sd : -)
+found=""
+if [ "${NNACTIVE_NEXTFLOW:-}" != maven ] && found=$(PATH=$others type -P nextflow); then
+    version=$(version_of "$found")
+    if [ -z "$version" ] || ! printf '%s\n' "$minimum" "$version" | sort -V -C; then
+        echo "setup: $found is version ${version:-unknown}, this workflow needs $minimum or newer (nextflow self-update);" \
+            "taking Maven's instead" >&2
+        found=""
+    fi
+fi
+
 mkdir -p "$root/.tools/bin" "$root/.tools/nextflow"
-if [ "${NNACTIVE_NEXTFLOW:-}" != "maven" ] && command -v nextflow >/dev/null; then
-    ln -sf "$(command -v nextflow)" "$launcher"
+if [ -n "$found" ]; then
+    ln -sf "$found" "$launcher"
 else
-    command -v mvn >/dev/null || need "neither Nextflow nor Maven is on PATH. Install one of them (Debian: apt-get install maven; or see nextflow.io)."
+    command -v mvn >/dev/null ||
+        need "neither Nextflow $minimum or newer nor Maven is on PATH. Install one of them (Debian: apt-get install maven; or see nextflow.io)."
     rm -rf "$lib.new"
     mvn -q -B -f "$root/setup/nextflow/pom.xml" dependency:copy-dependencies \
         -DoutputDirectory="$lib.new" -DincludeScope=runtime >&2
     rm -rf "$lib" && mv "$lib.new" "$lib"
+    # A class that Maven Central lacks, by the Groovy that comes along: a JRE is enough.
+    rm -rf "$classes"
+    java -cp "$lib/*" org.codehaus.groovy.tools.FileSystemCompiler -d "$classes" "$root/setup/nextflow/TraceUtils.groovy" >&2
     rm -f "$launcher"
     cat > "$launcher" <<'EOF'
 #!/usr/bin/env bash
@@ -34,8 +58,10 @@ for package in java.lang java.io java.nio java.net java.util java.util.concurren
     sun.net.www.protocol.ftp sun.net.www.protocol.file jdk.internal.misc jdk.internal.vm; do
     opens+=(--add-opens "java.base/$package=ALL-UNNAMED")
 done
+# Nextflow takes jars that are not its own package for a developer's, who has the plugins' sources beside them.
+export NXF_PLUGINS_MODE=${NXF_PLUGINS_MODE:-prod}
 exec java -XX:+TieredCompilation -XX:TieredStopAtLevel=1 ${NXF_OPTS:-} ${NXF_JVM_ARGS:-} "${opens[@]}" \
-    -cp "$here/nextflow/lib/*" nextflow.cli.Launcher "$@"
+    -cp "$here/nextflow/classes:$here/nextflow/lib/*" nextflow.cli.Launcher "$@"
 EOF
     chmod +x "$launcher"
 fi

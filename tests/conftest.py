@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -23,9 +24,23 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Tests that start whole programs of their own: one after the other, on one worker.
 ALONE = ("pipeline", "slow", "browser", "cluster", "hippocampus")
 
+# The workflow's version, as images are named by it: the manifest's.
+VERSION = re.findall(r"^ *version = '(.*)'", (ROOT / "nextflow.config").read_text(), flags=re.MULTILINE)[0]
+
 # The cluster that setup/cluster.sh makes on this machine, and the image that its tests run in.
 SLURM_CONF = ROOT / ".tools" / "slurm" / "slurm.conf"
-IMAGE = ROOT / ".tools" / "nnactive-nf-0.1.0.sif"
+IMAGE = ROOT / ".tools" / f"nnactive-nf-{VERSION}.sif"
+
+# Newer Nextflow and the plugins of Seqera Platform lie beside the project where they are at all.
+NEXTFLOW_VERSIONS = Path(os.environ.get("NEXTFLOW_VERSIONS_DIR", ROOT.parent / "shared" / "nextflow"))
+NEXTFLOW_26 = Path(os.environ.get("NEXTFLOW_26", NEXTFLOW_VERSIONS / "26.04.6" / "nextflow"))
+
+# The Nextflow of `make setup`, whose parser is the old one, and the newer one, whose parser is the strict one.
+VERSIONS = ("25.04", "26.04")
+
+# What a test may lack on a machine. With CI=true all of it is required, the newer Nextflow where its folder is there: a
+# test that would skip for want of it fails. NNACTIVE_REQUIRED (names with commas or blanks) says otherwise.
+PARTS = ("nextflow", "nextflow-versions", "chromium", "slurm", "apptainer", "podman", "hippocampus")
 
 # What a real cluster is spared: jobs are asked for every two seconds, and root has no rights beyond its user namespace.
 HERE = """
@@ -38,8 +53,36 @@ executor {
 }
 """
 
+QUIET = "".join(f"{report}.enabled = false\n" for report in ("trace", "report", "timeline", "dag"))
+
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("project")
+
+
+def required_parts(environment: Mapping[str, str]) -> frozenset[str]:
+    """The parts that this machine has promised to have."""
+    if "NNACTIVE_REQUIRED" in environment:
+        required = frozenset(re.findall(r"[^,\s]+", environment["NNACTIVE_REQUIRED"]))
+        if unknown := required.difference(PARTS):
+            raise pytest.UsageError(
+                f"NNACTIVE_REQUIRED: unknown {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
+            )
+        return required
+    if environment.get("CI") != "true":
+        return frozenset()
+    return frozenset(PARTS if NEXTFLOW_VERSIONS.is_dir() else set(PARTS) - {"nextflow-versions"})
+
+
+def lacks(part: str, why: str) -> NoReturn:
+    """Skip a test for want of one of `PARTS`, or fail it where that part is required."""
+    assert part in PARTS, part
+    if part in required_parts(os.environ):
+        pytest.fail(f"{why}; {part} is required here, by CI=true or NNACTIVE_REQUIRED", pytrace=False)
+    pytest.skip(why)
+
+
+def pytest_configure() -> None:
+    required_parts(os.environ)  # a name that is not known is told at once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,19 +129,19 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of a Chromium; the test skips where there is none."""
+    """Path of a Chromium."""
     for name in CHROMIUM_NAMES:
         if path := shutil.which(name):
             return path
-    pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    lacks("chromium", "no Chromium on PATH (Debian: apt-get install chromium)")
 
 
 @pytest.fixture(scope="session")
 def hippocampus() -> Path:
-    """The Decathlon's Hippocampus folder; the test skips where it is missing."""
+    """The Decathlon's Hippocampus folder."""
     folder = Path(os.environ.get("HIPPOCAMPUS_DIR", ROOT.parent / "shared" / "data" / "Task04_Hippocampus"))
     if not (folder / "dataset.json").is_file():
-        pytest.skip(f"no Hippocampus data in {folder} (set HIPPOCAMPUS_DIR)")
+        lacks("hippocampus", f"no Hippocampus data in {folder} (set HIPPOCAMPUS_DIR)")
     return folder
 
 
@@ -186,10 +229,10 @@ def slurm() -> dict[str, str]:
     """Variables that reach the SLURM of `setup/cluster.sh start`."""
     env = {"SLURM_CONF": str(SLURM_CONF), "PATH": f"{ROOT / '.tools' / 'bin'}:{os.environ['PATH']}"}
     if not SLURM_CONF.exists() or not shutil.which("sinfo"):
-        pytest.skip("no SLURM here (as root on Debian: setup/cluster.sh install; setup/cluster.sh start)")
+        lacks("slurm", "no SLURM here (as root on Debian: setup/cluster.sh install; setup/cluster.sh start)")
     state = subprocess.run(["sinfo", "-h", "-o", "%T"], env={**os.environ, **env}, capture_output=True, check=False)
     if state.returncode != 0 or not state.stdout.strip():
-        pytest.skip("SLURM does not answer (setup/cluster.sh start)")
+        lacks("slurm", "SLURM does not answer (setup/cluster.sh start)")
     return env
 
 
@@ -197,7 +240,7 @@ def slurm() -> dict[str, str]:
 def apptainer_image() -> Path:
     """The image for Apptainer, packed or as a root folder."""
     if not (ROOT / ".tools" / "bin" / "apptainer").exists() or not IMAGE.exists():
-        pytest.skip("no Apptainer image here (setup/cluster.sh folder, or make sif)")
+        lacks("apptainer", "no Apptainer image here (setup/cluster.sh folder, or make sif)")
     return IMAGE
 
 
@@ -219,11 +262,18 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def nextflow_command(*args: object, project: Path = ROOT, **params: object) -> list[str]:
-    """The command line of a run; the test skips where Nextflow is not set up."""
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
-    command = [str(NEXTFLOW), "run", str(project / "main.nf"), *map(str, args)]
+def nextflow_program(version: str = VERSIONS[0]) -> Path:
+    """The Nextflow of one of `VERSIONS`: that of `make setup`, or a newer one that lies beside the project."""
+    if version == VERSIONS[0] and not NEXTFLOW.exists():
+        lacks("nextflow", "no .tools/bin/nextflow (make setup)")
+    if version == VERSIONS[1] and not NEXTFLOW_26.exists():
+        lacks("nextflow-versions", f"no Nextflow {version} in {NEXTFLOW_26} (set NEXTFLOW_26)")
+    return {VERSIONS[0]: NEXTFLOW, VERSIONS[1]: NEXTFLOW_26}[version]
+
+
+def nextflow_command(*args: object, project: Path = ROOT, version: str = VERSIONS[0], **params: object) -> list[str]:
+    """The command line of a run."""
+    command = [str(nextflow_program(version)), "run", str(project / "main.nf"), *map(str, args)]
     for name, value in params.items():
         command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return [*command, "-with-trace", "trace_of_test.txt", "-ansi-log", "false"]
@@ -235,15 +285,25 @@ def run_nextflow(
     timeout: float = 1200,
     env: dict[str, str] | None = None,
     project: Path = ROOT,
+    version: str = VERSIONS[0],
+    measured: bool = True,
     **params: object,
 ) -> Run:
-    """Run the workflow in a launch folder and read its trace."""
+    """Run the workflow in a launch folder, by one of the `VERSIONS` of Nextflow, and read its trace.
+
+    Not `measured`, Nextflow writes no reports of its own, which take it longer than an empty task does: the trace is
+    then what it prints, a name and COMPLETED (SUBMITTED in a run that failed) or CACHED for each task.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = nextflow_command(*args, project=project, **params)
+    command = nextflow_command(*args, project=project, version=version, **params)
     trace = folder / "trace_of_test.txt"
     trace.unlink(missing_ok=True)
+    if not measured:
+        (folder / "quiet.config").write_text(QUIET)
+        command = [word for word in command if word not in ("-with-trace", trace.name)] + ["-c", "quiet.config"]
     done = _run(command, folder, timeout, env or {})
-    return Run(done.returncode, done.stdout, done.stderr, folder, _read_trace(trace))
+    rows = _read_trace(trace) if measured else _printed_trace(done)
+    return Run(done.returncode, done.stdout, done.stderr, folder, rows)
 
 
 def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str]) -> Command:
@@ -259,6 +319,12 @@ def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str])
         check=False,
     )
     return Command(done.returncode, done.stdout, done.stderr)
+
+
+def _printed_trace(done: Command) -> list[dict[str, str]]:
+    status = {"Cached": "CACHED", "Submitted": "SUBMITTED" if done.returncode else "COMPLETED"}
+    lines = re.findall(r"^\[../\w{6}\] (Cached|Submitted) process > (.+)$", done.stdout, flags=re.MULTILINE)
+    return [{"name": name, "status": status[verb]} for verb, name in lines]
 
 
 def _read_trace(path: Path) -> list[dict[str, str]]:

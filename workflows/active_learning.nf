@@ -22,6 +22,7 @@ include { PREDICT } from '../modules/predict.nf'
 include { EVALUATE } from '../modules/evaluate.nf'
 include { ANALYSE } from '../modules/analyse.nf'
 include { REPORT } from '../modules/report.nf'
+include { PROTOCOL } from '../modules/protocol.nf'
 include { CLEANUP } from './cleanup.nf'
 include { PROGRESS } from './progress.nf'
 
@@ -29,6 +30,7 @@ workflow ACTIVE_LEARNING {
     take:
     plan // rows, see functions/plan.nf
     values // all parameters
+    evaluated // filled by PROGRESS
 
     main:
     shared_folders(plan, values).each { folder -> folder.mkdirs() } // containers mount them
@@ -69,7 +71,9 @@ workflow ACTIVE_LEARNING {
     // [dataset, prepared folder, whole masks of the pool, whole masks of the test set, sizes]
     prepared = PREPARE.out.join(sizes)
 
-    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds
+    // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
+    // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
+    // it: its number must be right, and no task may be passed over (functions/site.nf).
     labels = channel.topic('labels').take(annotation_rounds(plan))
 
     // [node, fold, settings, prepared folder, label masks, sizes], one task each
@@ -83,14 +87,14 @@ workflow ACTIVE_LEARNING {
     ensembles = TRAIN.out.folds
         .map { node, _fold, folder -> [groupKey(node, row_of(plan, node).folds), folder] }
         .groupTuple()
-        .map { key, folders -> [key.target, folders.toSorted { folder -> folder.name }] }
+        .map { key, folders -> [key.getGroupTarget(), folders.toSorted { folder -> folder.name }] }
 
     // [node, settings, prepared folder, whole masks of the test set, [folders of folds], sizes]
     tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference, found ->
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, found]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out)
+    PROGRESS(plan, labels, EVALUATE.out, evaluated)
 
     // [node, shard, settings, prepared folder, [folders of folds], sizes], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
@@ -104,7 +108,7 @@ workflow ACTIVE_LEARNING {
     maps = PREDICT.out
         .map { node, file -> [groupKey(node, row_of(plan, node).shards), file] }
         .groupTuple()
-        .map { key, files -> [key.target, files.toSorted { file -> file.name }] }
+        .map { key, files -> [key.getGroupTarget(), files.toSorted { file -> file.name }] }
 
     // [trajectory, labels so far or [], uncertainty maps or []]: the starts, those that need no model, those that do
     asked = channel.fromList(start_trajectories(plan)).map { trajectory -> [trajectory, [], []] }
@@ -147,7 +151,7 @@ workflow ACTIVE_LEARNING {
     parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference, _found -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
-    parameters_file.mix(case_tables).collectFile(storeDir: values.outdir)
+    PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
     metrics = EVALUATE.out.branch { node, _file ->
         reference: row_of(plan, node).whole_pool

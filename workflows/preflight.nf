@@ -6,7 +6,7 @@
  * known stands in one map, `seen`, that an errorStrategy fills too.
  */
 include { unwritable } from '../functions/shell.nf'
-include { fault_count ; task_checks ; task_labels } from '../functions/preflight_table.nf'
+include { preflight_lines ; task_checks ; task_labels } from '../functions/preflight_table.nf'
 include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
 include { PREFLIGHT_GPU } from '../modules/preflight_gpu.nf'
 include { PREFLIGHT_PYTHON } from '../modules/preflight_python.nf'
@@ -24,14 +24,13 @@ workflow PREFLIGHT {
     PREFLIGHT_GPU(seen, task_settings('PREFLIGHT_GPU', values, inputs, seen), seen.marker)
 
     PREFLIGHT_PYTHON.out.map { text -> ['PREFLIGHT_PYTHON', text] }
-        .mix(
-            PREFLIGHT_FOLDERS.out.map { text -> ['PREFLIGHT_FOLDERS', text] },
-            PREFLIGHT_GPU.out.map { text -> ['PREFLIGHT_GPU', text] },
-        )
+        .mix(PREFLIGHT_FOLDERS.out.map { text -> ['PREFLIGHT_FOLDERS', text] }, PREFLIGHT_GPU.out.map { text -> ['PREFLIGHT_GPU', text] })
         .map { name, text -> seen.tasks[name] = [text: text, at: System.currentTimeMillis()] }
         .toList()
         .subscribe { _all ->
-            def faults = is_whole(seen) ? fault_count(seen) : 0
+            // if not every task has come to its end, the run has failed already
+            def whole = seen.tasks.size() == task_labels().size() && !seen.tasks.values().any { noted -> noted.fatal }
+            def faults = whole ? preflight_lines(seen).count { line -> line.state == 'FAULT' } : 0
             if( faults )
                 error("Preflight: ${faults} ${faults == 1 ? 'fault' : 'faults'}, see the table.")
         }
@@ -65,32 +64,21 @@ def task_settings(name, values, inputs, seen) {
     ]
 }
 
-// Whether every task came to its end; if not, the run has failed already.
-def is_whole(seen) {
-    seen.tasks.size() == task_labels().size() && !seen.tasks.values().any { noted -> noted.fatal }
-}
-
 // The launcher's part: its own folders, and files for the tasks to read.
 def leave_marks(values, inputs, seen) {
     def outdir = file(values.outdir)
     def mark = seen.store_marks[0]
-    seen.launcher << launcher_line(seen, 'work folder', "${workflow.workDir.toUriString()}: written", writing_problem(seen.marker, seen.token), '-work-dir')
-    seen.launcher << launcher_line(seen, 'results folder', "${outdir.toUriString()}: can be written", unwritable(outdir, '--outdir'), '--outdir')
-    seen.launcher << launcher_line(seen, 'checkpoint store', "${mark.parent.toUriString()}: written", writing_problem(mark, seen.token), '--checkpoint_store')
-    inputs.each { path ->
-        def problem = file("${path}/dataset.json").exists() ? null : "${path}: no folder with a dataset.json in it"
-        seen.launcher << launcher_line(seen, 'input', "${path}: is there", problem, '--input')
+    def tried = [
+        ['work folder', "${workflow.workDir.toUriString()}: written", writing_problem(seen.marker, seen.token), '-work-dir'],
+        ['results folder', "${outdir.toUriString()}: can be written", unwritable(outdir, '--outdir'), '--outdir'],
+        ['checkpoint store', "${mark.parent.toUriString()}: written", writing_problem(mark, seen.token), '--checkpoint_store'],
+    ] + inputs.collect { path ->
+        ['input', "${path}: is there", file("${path}/dataset.json").exists() ? null : "${path}: no folder with a dataset.json in it", '--input']
     }
-}
-
-def launcher_line(seen, check, good, problem, option) {
-    [
-        state: problem ? 'FAULT' : 'ok',
-        check: check,
-        where: "${seen.node} (launcher)",
-        what: problem ?: good,
-        remedy: problem ? "name another folder by ${option}, or see to it that you may use this one" : '',
-    ]
+    tried.each { check, good, problem, option ->
+        def remedy = problem ? "name another folder by ${option}, or see to it that you may use this one" : ''
+        seen.launcher << [state: problem ? 'FAULT' : 'ok', check: check, where: "${seen.node} (launcher)", what: problem ?: good, remedy: remedy]
+    }
 }
 
 // What keeps a file from being written, or null.

@@ -2,19 +2,20 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; labelled_patches ; node_id ; row_of } from '../functions/plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
     plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
+    evaluated // filled here: id of a node -> [older, dice]
 
     main:
     def seen = [
         total: annotation_rounds(plan),
         width: name_width(plan),
-        evaluated: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> [older, dice]
+        evaluated: evaluated,
         waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
@@ -43,27 +44,31 @@ workflow PROGRESS {
     )
 }
 
+// What is wrong with a run in which no task was a fault, or nothing: a failed one was passed over, by a configuration in
+// which that was not to be seen beforehand.
+def lost_text(plan, evaluated) {
+    def lost = node_ids(plan) - evaluated.keySet()
+    def names = lost.take(5).join(', ') + (lost.size() > 5 ? ', ..' : '')
+    lost ? "The run has failed: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: ${names}" : ''
+}
+
 // Whether a file was there before this run. Nextflow does not tell which tasks -resume took from an earlier run.
 def is_older(path) {
     workflow.resume && path.lastModified() < workflow.start.toInstant().toEpochMilli()
 }
 
 // What an earlier run left comes all at once: it is told when for five seconds no more has come, unless the summary has
-// said it by then.
+// said it by then: how many nodes an earlier run has evaluated, and those that this one goes on with.
 def tell_earlier_when_quiet(plan, seen) {
     def number = seen.count.incrementAndGet()
     seen.clock.runAfter(5000) {
-        if( seen.count.get() == number && seen.evaluated.size() < seen.total )
-            tell_earlier(plan, seen)
+        if( seen.count.get() == number && seen.evaluated.size() < seen.total ) {
+            log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
+            seen.waiting.values().findAll { node -> !seen.evaluated.containsKey(node.id) }.sort { node -> node.id }
+                .each { node -> log.info(training_line(plan, seen, node)) }
+            seen.waiting.clear()
+        }
     }
-}
-
-// How many nodes an earlier run has evaluated, and those that this one goes on with.
-def tell_earlier(plan, seen) {
-    def open = seen.waiting.findAll { id, _node -> !seen.evaluated.containsKey(id) }.values()
-    log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
-    open.sort { node -> node.id }.each { node -> log.info(training_line(plan, seen, node)) }
-    seen.waiting.clear()
 }
 
 def earlier(seen) {
@@ -133,9 +138,8 @@ def summary(plan, seen) {
         row.strategies.collect { strategy ->
             def name = [setting(plan, row), strategy.name].findAll { part -> part }.join(' ')
             [name] + [0, row.cycles - 1].collect { cycle ->
-                mean_of(row.seeds.collect { seed ->
-                    seen.evaluated[node_id(row, strategy.name, seed, cycle)]?.dice
-                })
+                def found = row.seeds.collect { seed -> seen.evaluated[node_id(row, strategy.name, seed, cycle)]?.dice }
+                found.contains(null) ? null : found.sum() / found.size()
             }
         }
     }
@@ -143,11 +147,6 @@ def summary(plan, seen) {
     def width = shown.collect { line -> line[0].size() }.max()
     def lines = shown.collect { name, first, last -> "${name.padRight(width)}  ${decimals(first)}  ${decimals(last)}" }
     (["All ${seen.total} ensembles are evaluated${taken}." + (lines ? ' Mean Dice at the start and at the end:' : '')] + lines).join('\n')
-}
-
-// Mean of the numbers, or null where one is missing.
-def mean_of(values) {
-    values.contains(null) ? null : values.sum() / values.size()
 }
 
 def decimals(number) {

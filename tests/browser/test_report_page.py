@@ -84,7 +84,10 @@ class Opened:
         height = self.page.evaluate("document.documentElement.scrollHeight")
         for top in range(0, height + 800, 700):
             self.page.evaluate(f"window.scrollTo(0, {top})")
-            self.page.wait_for_timeout(60)
+            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every((e) => !e.getClientRects().length || e.hasAttribute('role'))"
+        )
 
     def choose(self, name: str, value: str) -> None:
         self.page.select_option(f"#{name}", value)

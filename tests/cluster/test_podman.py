@@ -8,22 +8,22 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, run_nextflow
+from conftest import ROOT, VERSION, lacks, run_nextflow
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-IMAGE = "localhost/nnactive-nf:0.1.0"
+IMAGE = f"localhost/nnactive-nf:{VERSION}"
 
 
 @pytest.fixture(scope="module")
 def podman() -> dict[str, str]:
     if not shutil.which("podman"):
-        pytest.skip("no podman here (setup/cluster.sh install)")
+        lacks("podman", "no podman here (setup/cluster.sh install)")
     settings = ROOT / ".tools" / "containers.conf"
     env = {"CONTAINERS_CONF": str(settings)} if settings.exists() else {}
     found = subprocess.run(["podman", "image", "exists", IMAGE], env={**os.environ, **env}, check=False)
     if found.returncode != 0:
-        pytest.skip(f"no image {IMAGE} (setup/cluster.sh image, or make image)")
+        lacks("podman", f"no image {IMAGE} (setup/cluster.sh image, or make image)")
     return env
 
 
@@ -33,7 +33,7 @@ def test_the_image_holds_the_dependencies_and_runs_as_no_root(podman):
     )
     config = json.loads(told.stdout)[0]["Config"]
     assert config["User"] == "nnactive"
-    assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+    assert config["Labels"]["org.opencontainers.image.version"] == VERSION
     check = json.loads(told.stdout)[0]["Healthcheck"]["Test"]
     assert check[:3] == ["CMD", "python", "-c"]
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,23 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 GPU = ("TRAIN", "PREDICT", "EVALUATE")
 SMALL = {"cycles": 2, "epochs": 2, "iterations": 10, "phantom_cases": 12, "strategies": "random,bald"}
-# One node of two folds, long enough to be stopped in the middle.
-ONE_NODE = {"cycles": 1, "epochs": 12, "iterations": 40, "phantom_cases": 12, "strategies": "random"}
+# One node of two folds. Many short epochs: also on a fast machine both trainings are far from their end when both have
+# written their first checkpoint.
+ONE_NODE = {"cycles": 1, "epochs": 30, "iterations": 12, "phantom_cases": 12, "strategies": "random"}
+
+# QUERY alone is done before SLURM, which looks every two seconds, has seen what it holds. So its first attempt starts
+# with a process that holds 200 MB and waits to be killed for it; where it is not, the query passes and the test fails.
+HOLD = "import time; held = bytes(range(1, 201)) * 2**20; time.sleep(300)"
+STARVED = f"""
+process {{
+    withName: 'QUERY' {{
+        memory = {{ task.attempt == 1 ? 60.MB : 3.GB }}
+        beforeScript = {{ task.attempt == 1 ? '{sys.executable} -c "{HOLD}"' : '' }}
+    }}
+}}
+"""
+JOBS = SLURM_CONF.parent / "log" / "jobs.txt"  # a line for each job that has ended, of all runs
+WAIT = 1800  # seconds after which a run counts as one that hangs
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +106,33 @@ class Started:
                 nextflow_command(*args, **params), cwd=folder, env=self.env, stdout=file, stderr=subprocess.STDOUT
             )
 
-    def jobs(self, name: str = "") -> dict[str, str]:
-        """Running jobs by their names."""
-        listed = self._tell("squeue", "-h", "-t", "R", "-o", "%i %j").splitlines()
-        return {job: number for number, job in (line.split(" ", 1) for line in listed) if name in job}
+    def jobs(self, name: str = "", states: str = "R") -> list[str]:
+        """Numbers of this run's jobs with `name` in theirs, as they were submitted: those that run, or in `states`."""
+        listed = self._tell("squeue", "-h", "-t", states, "-o", "%i %Z %j").splitlines()
+        rows = [line.split(" ", 2) for line in listed]
+        return sorted((job for job, work, title in rows if str(self.folder) in work and name in title), key=int)
 
-    def cancel(self, *args: str) -> None:
+    def signal(self, *args: str) -> None:
         self._tell("scancel", *args)
+
+    def kill_with_jobs(self) -> None:
+        """Kill Nextflow and cancel its jobs; wait for their end, since a training that is told to end still saves."""
+        self.process.kill()
+        self.process.wait()
+        told: set[str] = set()
+        end = time.monotonic() + WAIT
+        while left := self.jobs(states="PD,R,S,CG"):
+            assert time.monotonic() < end, f"jobs do not end: {left}"
+            if new := set(left) - told:
+                self.signal("--full", *new)
+            told |= new
+            time.sleep(0.5)
 
     def _tell(self, *command: str) -> str:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False).stdout
 
-    def wait_for(self, what: Callable[[], bool], timeout: float = 600) -> None:
-        end = time.monotonic() + timeout
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT
         while not what():
             assert time.monotonic() < end, self.log.read_text()
             assert self.process.poll() is None, self.log.read_text()
@@ -113,26 +143,23 @@ def test_stopped_killed_and_starved_jobs_come_back(slurm, apptainer_image, here_
     """Everything is cancelled and the run resumed; then one training is told to end, as a time limit does, the other is
     killed, and a task exceeds its memory."""
     starved = tmp_path / "starved.config"
-    starved.write_text(
-        here_config.read_text() + "process { withName: 'QUERY' { memory = { task.attempt == 1 ? 60.MB : 3.GB } } }\n"
-    )
+    starved.write_text(here_config.read_text() + STARVED)
     arguments = ("-profile", "slurm,apptainer,test", "-c", starved)
     store = tmp_path / "run" / "checkpoints"
+    earlier = len(JOBS.read_text().splitlines()) if JOBS.exists() else 0
 
     first = Started(tmp_path / "run", slurm, *arguments, **ONE_NODE)
     first.wait_for(lambda: len(list(store.rglob("latest.pth"))) == 2)
-    first.process.kill()
-    first.process.wait()
-    first.cancel("--full", *first.jobs().values())
+    first.kill_with_jobs()
 
     before = {path: path.stat().st_mtime_ns for path in store.rglob("latest.pth")}
     second = Started(tmp_path / "run", slurm, *arguments, "-resume", **ONE_NODE)
     # both have gone on from their checkpoints and written the next
     second.wait_for(lambda: all(path.stat().st_mtime_ns > then for path, then in before.items()))
-    stopped, killed = sorted(second.jobs("TRAIN").values(), key=int)
-    second.cancel("--batch", "--signal=USR2", stopped)
-    second.cancel("--full", "--signal=KILL", killed)
-    assert second.process.wait(timeout=900) == 0, second.log.read_text()
+    stopped, killed = second.jobs("TRAIN")
+    second.signal("--batch", "--signal=USR2", stopped)
+    second.signal("--full", "--signal=KILL", killed)
+    assert second.process.wait(timeout=WAIT) == 0, second.log.read_text()
 
     results = tmp_path / "run" / "results"
     assert (results / "report.html").exists()
@@ -143,11 +170,12 @@ def test_stopped_killed_and_starved_jobs_come_back(slurm, apptainer_image, here_
         assert len(record["resumed_from"]) == 2, "once after the cancelled run, once after its own stop"
         assert 0 < record["resumed_from"][0] < record["resumed_from"][1]
     # What SLURM and Nextflow say of it: the query was killed once for its memory and came back with more.
-    ended = (SLURM_CONF.parent / "log" / "jobs.txt").read_text().splitlines()
-    here = [line for line in ended if str(tmp_path) in line]
+    here = [line for line in JOBS.read_text().splitlines()[earlier:] if str(tmp_path) in line]
     queries = [
         (line.split("JobState=")[1].split()[0], line.split("mem=")[1].split(",")[0])
         for line in here
         if "_QUERY_" in line
     ]
     assert queries == [("FAILED", "60M"), ("COMPLETED", "3G")]
+    logs = [path.read_text() for path in (tmp_path / "run" / "work").glob("*/*/.command.log")]
+    assert len([text for text in logs if "exceeded memory limit" in text]) == 1

@@ -127,8 +127,7 @@ def test_mistakes_are_told_before_any_task(tmp_path: Path) -> None:
 
 
 def test_a_stub_run_downloads_nothing(tmp_path: Path) -> None:
-    env = {"NXF_SYNTAX_PARSER": "v2"}
-    done = run_nextflow(tmp_path, *STUB, timeout=HANG, env=env, input="msd:Hippocampus", **PARAMS)
+    done = run_nextflow(tmp_path, *STUB, timeout=HANG, input="msd:Hippocampus", **PARAMS)
     assert done.returncode == 0, done.output
     assert done.tasks()["DOWNLOAD"] == done.tasks()["PREPARE"] == 1
     assert (tmp_path / "results/metrics/Hippocampus-main-s12345-c00.json").is_file()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NEXTFLOW, ROOT, Run
+from conftest import ROOT, VERSIONS, Run, nextflow_program
 from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.pipeline
@@ -47,9 +47,7 @@ def same_lines(found: list[str], expected: list[str]) -> None:
 
 
 def test_every_parameter_is_described_and_has_the_same_default() -> None:
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
-    command = [NEXTFLOW, "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
+    command = [nextflow_program(), "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True)
     config = dict(re.findall(r"^params\.(\w+) = (.*)$", done.stdout, flags=re.MULTILINE))
     assert set(config) == set(PROPERTIES)
@@ -70,10 +68,10 @@ def test_the_schema_is_one_and_complete() -> None:
             Draft202012Validator(schema).validate(schema["default"])
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
-def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, parser: str) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: str) -> None:
     run = nextflow(
-        env={"NXF_SYNTAX_PARSER": parser}, timeout=HANG,
+        version=version, timeout=HANG,
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
         groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",
@@ -145,15 +143,9 @@ def test_no_input(nextflow: Callable[..., Run]) -> None:
     same_lines(errors_of(nextflow(timeout=HANG)), ["--input is missing"])
 
 
-def test_a_trace_that_is_none(nextflow: Callable[..., Run], tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    run = nextflow(
-        timeout=HANG, input="phantom", strategies="mine", plan=True, plan_trace="other.json", strategy_file="x.py"
-    )
-    same_lines(errors_of(run), [
-        "--strategy_file x.py: no such file",
-        "other.json: no trace of Nextflow; a table with the columns name, status and realtime is wanted",
-    ])  # fmt: skip
+def test_a_strategy_file_that_is_not_there(nextflow: Callable[..., Run]) -> None:
+    run = nextflow(timeout=HANG, input="phantom", strategies="mine", plan=True, strategy_file="x.py")
+    same_lines(errors_of(run), ["--strategy_file x.py: no such file"])
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_scratch_that_cannot_be_written_and_a_gpu_where_none_is(tmp_path: Path) 
 
 def test_no_container_engine_and_no_folder_for_results(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    env = {"PATH": path_without(tmp_path / "programs", "podman"), "NXF_SYNTAX_PARSER": "v2"}
+    env = {"PATH": path_without(tmp_path / "programs", "podman")}
     run = run_nextflow(tmp_path, "--preflight", "-profile", "podman", env=env, outdir="file/results")
     assert run.returncode == 1
     lines = table(run)
@@ -162,7 +162,7 @@ def test_what_only_the_launcher_can_tell(tmp_path: Path) -> None:
 def test_no_scheduler(tmp_path: Path) -> None:
     """Nextflow ends the run at once: the table tells even so."""
     env = {"PATH": path_without(tmp_path / "programs", "sbatch")}
-    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm", env=env, timeout=300)
+    run = run_nextflow(tmp_path, "--preflight", "-profile", "slurm", env=env, timeout=900)
     assert run.returncode == 1
     faults = [line for line in table(run) if line.state == "FAULT"]
     assert [line.check for line in faults] == ["task starts"]

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import NEXTFLOW, ROOT, run_nextflow
+from conftest import ROOT, VERSION, VERSIONS, nextflow_program, run_nextflow
+
+from nnactive_nf import __version__
 
 pytestmark = pytest.mark.pipeline
 
@@ -24,17 +26,15 @@ EXECUTORS = {
     "azurebatch": "azurebatch",
     "k8s": "k8s",
 }
-OTHERS = ("standard", "gpu", "cpu", "test", "hippocampus_cpu", "stub")
+OTHERS = ("standard", "gpu", "cpu", "test", "test_full", "hippocampus_cpu", "hippocampus_quick", "stub")
 
 
 @functools.cache
-def resolved(profile: str, site: Path | None = None) -> dict[str, str]:
+def resolved(profile: str, site: Path | None = None, version: str = VERSIONS[0]) -> dict[str, str]:
     """What `nextflow config` says under a profile, by name without quotes."""
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
     laid_over = ["-c", str(site)] if site else []
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
+        [nextflow_program(version), "-log", "/dev/null", *laid_over, "config", "-flat", "-profile", profile, str(ROOT)],
         capture_output=True,
         text=True,
         check=False,
@@ -91,6 +91,26 @@ def test_gpu_and_cpu_choose_the_device():
     assert resolved("cpu")["process.ext.no_gpu"] == "true"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_names_gpu_gets_it(version):
+    for profile in ("test,gpu", "gpu,test", "gpu,hippocampus_cpu"):
+        assert resolved(profile, version=version)["params.device"] == "'cuda'", profile
+    assert resolved("test", version=version)["params.device"] == "'cpu'"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_manifest_and_the_reports_of_a_run_by_its_time(version):
+    profile = resolved("test_full", version=version)
+    assert profile["params.input"] == "'msd:Task04_Hippocampus'" and profile["params.cycles"] == "3"
+    assert profile["manifest.license"] == "'Apache-2.0'" and "nnactive-nf authors" in profile["manifest.contributors"]
+    names = [profile[f"{report}.file"] for report in ("trace", "timeline", "report", "dag")]
+    found = [re.fullmatch(r"'results/pipeline_info/[a-z]+_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)\.\w+'", it) for it in names]
+    assert all(found) and len({match[1] for match in found if match}) == 1
+    # not those of the run before, which a command that is refused must not touch
+    assert resolved("test", version=version)["trace.file"] != names[0]
+    assert not any(profile.get(f"{report}.overwrite") == "true" for report in ("trace", "timeline", "report", "dag"))
+
+
 def test_profiles_combine():
     together = resolved("slurm,apptainer,gpu,test")
     assert together["process.executor"] == "'slurm'"
@@ -98,18 +118,30 @@ def test_profiles_combine():
     assert together["params.input"] == "'phantom'"
 
 
+def test_the_study_of_hippocampus_trains_long_enough_to_learn_from_labels():
+    """What docs/studies.md says of both profiles: the same data and queries, trained for two different questions."""
+    study, quick = resolved("hippocampus_cpu"), resolved("hippocampus_quick")
+    steps = [int(profile["params.epochs"]) * int(profile["params.iterations"]) for profile in (study, quick)]
+    assert steps[0] >= 1500 > steps[1]
+    assert study["params.full_reference"] == "true"
+    assert len(study["params.seeds"].split(",")) >= 3
+    assert int(study["params.cycles"]) >= 3
+    for name in ("dataset", "patch_size", "test_fraction", "split_seed", "device"):
+        assert study[f"params.{name}"] == quick[f"params.{name}"]
+
+
 def test_the_image_has_the_version_of_the_workflow():
-    version = re.search(r"version = '(.*)'", (ROOT / "nextflow.config").read_text())
-    assert version is not None
     for engine in ENGINES:
-        assert version[1] in resolved(engine)["process.container"]
-    assert f"ARG VERSION={version[1]}" in (ROOT / "containers/Containerfile").read_text()
-    assert f"VERSION={version[1]}" in (ROOT / "containers/nnactive.def").read_text()
+        assert VERSION in resolved(engine)["process.container"]
+    assert f"ARG VERSION={VERSION}\n" in (ROOT / "containers/Containerfile").read_text()
+    assert f"VERSION={VERSION}\n" in (ROOT / "containers/nnactive.def").read_text()
+    assert f'version = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert __version__ == VERSION
 
 
 def test_the_site_example_has_the_last_word():
     site = resolved("slurm,apptainer,gpu", ROOT / "conf" / "site.example.config")
-    assert site["process.container"] == "'/shared/images/nnactive-nf-0.1.0.sif'"
+    assert site["process.container"] == f"'/shared/images/nnactive-nf-{VERSION}.sif'"
     assert site["process.withLabel:gpu.queue"] == "'gpu'"
     assert "a100" in str({key: value for key, value in site.items() if "withLabel:gpu.accelerator" in key})
     assert site["process.withLabel:gpu.maxRetries"] == "5"
@@ -137,7 +169,7 @@ def job_script(folder: Path, profile: str, process: str, **params: object) -> st
     )
     (mini / "nextflow.config").write_text(f"includeConfig '{ROOT}/nextflow.config'\nprocess.errorStrategy = 'finish'\n")
     path = f"{commands}:{os.environ['PATH']}"
-    run_nextflow(folder, "-profile", profile, project=mini, env={"PATH": path}, timeout=300, **params)
+    run_nextflow(folder, "-profile", profile, project=mini, env={"PATH": path}, timeout=900, **params)
     scripts = list((folder / "work").glob("*/*/.command.run"))
     assert len(scripts) == 1
     return scripts[0].read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, copy_project, run_nextflow
+from conftest import ROOT, VERSIONS, copy_project, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
@@ -44,9 +44,9 @@ ASKED: dict[str, tuple[dict[str, int] | None, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("parser", ["v1", "v2"])
-def test_what_each_stage_asks_for(tmp_path: Path, parser: str) -> None:
-    found = asked(tmp_path, parser)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_each_stage_asks_for(tmp_path: Path, version: str) -> None:
+    found = asked(tmp_path, version)
     small = {name: 4 if name == "annotate" else 8 for name in CALLS}
     assert found["small"] == small
     assert found["nothing known"] == small  # an empty file, as in a stub run
@@ -67,7 +67,7 @@ def test_what_each_stage_asks_for(tmp_path: Path, parser: str) -> None:
     assert set(found["here"].values()) == {ceil(there / GIB)}, "on this machine no task asks for more than there is"
 
 
-def asked(folder: Path, parser: str) -> dict[str, dict[str, int]]:
+def asked(folder: Path, version: str) -> dict[str, dict[str, int]]:
     """GiB that each stage asks for, for each of `ASKED`."""
     names = " ; ".join(sorted({call.partition("(")[0] for call in CALLS.values()}))
     calls = ", ".join(f"{name}: {call}.toBytes()" for name, call in CALLS.items())
@@ -80,7 +80,7 @@ def asked(folder: Path, parser: str) -> dict[str, dict[str, int]]:
         f"    def found = [{', '.join(lines)}].collect {{ task, sizes -> [{calls}] }}\n"
         "    println('found ' + groovy.json.JsonOutput.toJson(found))\n}\n"
     )
-    done = run_nextflow(folder, project=folder, timeout=300, env={"NXF_SYNTAX_PARSER": parser})
+    done = run_nextflow(folder, project=folder, timeout=900, version=version)
     assert done.returncode == 0, done.output
     found: list[dict[str, Any]] = json.loads(re.findall(r"^found (.*)$", done.stdout, flags=re.MULTILINE)[0])
     return {
@@ -115,5 +115,5 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
     # PREDICT: 1.25 GB and 4 (2 x 30 + 8 + 2) volumes
     assert found == {
         "PHANTOM": {4}, "CHECK": {4}, "PREPARE": {3}, "QUERY": {3}, "ANNOTATE": {4}, "TRAIN": {9}, "PREDICT": {11},
-        "EVALUATE": {2}, "ANALYSE": {4}, "REPORT": {4},
+        "EVALUATE": {2}, "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
     }  # fmt: skip

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run, run_nextflow
+from conftest import ROOT, VERSIONS, Run, run_nextflow
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
@@ -28,7 +28,7 @@ two,phantom:two_channels,low,8,4,random,1,3,,
 LOOP, REFERENCES, FOLDS = 10 + 8 + 3, 2, 2
 TASKS = Counter(
     PHANTOM=2, CHECK=2, PREPARE=2, QUERY=LOOP, ANNOTATE=LOOP + REFERENCES, TRAIN=FOLDS * (LOOP + REFERENCES),
-    EVALUATE=LOOP + REFERENCES, PREDICT=2 * 2 + 2, ANALYSE=1, REPORT=1,
+    EVALUATE=LOOP + REFERENCES, PREDICT=2 * 2 + 2, ANALYSE=1, REPORT=1, PROTOCOL=3,
 )  # fmt: skip
 
 
@@ -44,10 +44,10 @@ def yaml_of(table: str) -> str:
     )
 
 
-@pytest.mark.parametrize(("parser", "name"), [("v1", "study.csv"), ("v2", "study.yml")])
-def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, parser: str, name: str) -> None:
+@pytest.mark.parametrize(("version", "name"), list(zip(VERSIONS, ("study.csv", "study.yml"), strict=True)))
+def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, version: str, name: str) -> None:
     (tmp_path / name).write_text(TABLE if name.endswith(".csv") else yaml_of(TABLE))
-    done = run_nextflow(tmp_path, *STUB, input=name, folds=FOLDS, env={"NXF_SYNTAX_PARSER": parser})
+    done = run_nextflow(tmp_path, *STUB, input=name, folds=FOLDS, version=version)
     assert done.returncode == 0, done.output
     assert done.tasks("COMPLETED") == done.tasks() == TASKS
 

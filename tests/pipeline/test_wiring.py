@@ -16,13 +16,19 @@ from types import ModuleType
 
 import click
 import pytest
-from conftest import NEXTFLOW, ROOT, Run, copy_project, nextflow_command, run_nextflow
+from conftest import NEXTFLOW_26, ROOT, VERSIONS, Run, copy_project, nextflow_program, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
 STUB = ("-profile", "test,stub", "-stub-run")
-PARSERS = ("v1", "v2")
 HANG = 900  # seconds after which a run counts as one that waits for labels that never come
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    """Each test is run by both Nextflows; 26.04 stands for the strict syntax."""
+    nextflow_program(request.param)
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +45,33 @@ def expected_tasks(
     predicted = seeds * ((1 if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
     tasks = {
         "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes,
-        "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1,
+        "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
     }  # fmt: skip
     return Counter({name: number for name, number in tasks.items() if number})
 
 
-@pytest.mark.parametrize("parser", PARSERS)
-def test_task_counts_and_a_second_run_that_runs_nothing(project: Path, tmp_path: Path, parser: str) -> None:
+# A site that gives its tasks more cores than they have by default: nothing runs anew for it.
+CORES = "process { withName: 'PREPARE|QUERY|TRAIN|PREDICT|EVALUATE' { cpus = 2 } }\n"
+
+
+def test_task_counts_and_a_run_that_changes_little(project: Path, tmp_path: Path, version: str) -> None:
+    (tmp_path / "site.config").write_text(CORES)
+
     def run(*args: str, **params: object) -> Run:
-        done = run_nextflow(
-            tmp_path, *STUB, *args, project=project, timeout=HANG, env={"NXF_SYNTAX_PARSER": parser},
-            strategies="random,power_bald:beta=10", seeds="1,2", cycles=3, folds=2, shards=2,
-            outdir="out", **params,
+        return run_nextflow(
+            tmp_path, *STUB, *args, project=project, timeout=HANG, version=version,
+            strategies="random,power_bald:beta=10", seeds="1,2", folds=2, shards=2, outdir="out", **params,
         )  # fmt: skip
-        assert done.returncode == 0, done.output
-        return done
 
     expected = expected_tasks(strategies=2, with_model=1, seeds=2, cycles=3, folds=2, shards=2)
     assert expected["TRAIN"] == 2 * 2 * (1 + 2 * 2)
-    first = run()
+    first = run(cycles=3)
+    assert first.returncode == 0, first.output
     assert first.tasks("COMPLETED") == first.tasks() == expected
-    again = run("-resume")
-    assert again.tasks("CACHED") == again.tasks() == expected
+    wanted = {"native_id", "cpus", "memory", "workdir", "name", "realtime", "peak_rss"}
+    assert wanted <= set(first.trace[0]) and all(
+        row[key] != "-" for row in first.trace for key in wanted - {"peak_rss"}
+    )
 
     results = tmp_path / "out"
     published = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
@@ -73,32 +84,51 @@ def test_task_counts_and_a_second_run_that_runs_nothing(project: Path, tmp_path:
     assert not (results / "models").exists() and not (results / "uncertainty").exists()
     assert json.loads((results / "parameters.json").read_text())["seeds"] == "1,2"
 
-    # What a parameter does not touch stays as it was; what it touches runs anew.
-    other = run("-resume", nsd_tolerance_mm=3, publish_models=True, publish_uncertainty=True)
-    nodes_in_all = expected["EVALUATE"]
-    assert other.tasks("COMPLETED") == {"EVALUATE": nodes_in_all, "ANALYSE": 1, "REPORT": 1}
+    # A command that is refused leaves the results and reports of this run alone.
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.rglob("*") if path.is_file()}
+    assert len(list((results / "pipeline_info").iterdir())) == 3  # and the trace, which the test has elsewhere
+    assert run("-resume", cycels=3).returncode != 0
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+
+    # What a parameter does not touch stays as it was, other cores change nothing; what it touches runs anew.
+    other = run(
+        "-resume", "-c", "site.config", cycles=3, nsd_tolerance_mm=3, publish_models=True, publish_uncertainty=True,
+    )  # fmt: skip
+    assert other.returncode == 0, other.output
+    anew = Counter({"EVALUATE": expected["EVALUATE"], "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 1})
+    assert other.tasks("COMPLETED") == anew
+    assert other.tasks("CACHED") == expected - anew
+    assert {row["cpus"] for row in other.trace if "EVALUATE" in row["name"]} == {"2"}
     assert json.loads((results / "parameters.json").read_text())["nsd_tolerance_mm"] == 3
     assert len(list((results / "models").rglob("checkpoint.pth"))) == expected["TRAIN"]
     assert len(list((results / "uncertainty").rglob("*.h5"))) == expected["PREDICT"]
 
 
-def test_no_prediction_where_no_strategy_asks_for_maps(project: Path, tmp_path: Path) -> None:
+def test_no_prediction_without_maps_and_one_cycle_is_the_start_alone(
+    project: Path, tmp_path: Path, version: str
+) -> None:
+    (tmp_path / "study.csv").write_text(
+        "input,regime,strategies,seeds,cycles\n"
+        'phantom,no_maps,"random,random_fg33,random_fg66",1,2\n'
+        'phantom,start,bald,"1,2",1\n'
+    )
     done = run_nextflow(
-        tmp_path, *STUB, project=project, timeout=HANG, strategies="random,random_fg33,random_fg66", cycles=2
+        tmp_path, *STUB, project=project, timeout=HANG, version=version, measured=False, input="study.csv"
     )
     assert done.returncode == 0, done.output
-    assert done.tasks() == expected_tasks(strategies=3, with_model=0, seeds=1, cycles=2, folds=2)
-    assert "PREDICT" not in done.tasks()
+    alone = expected_tasks(strategies=1, with_model=1, seeds=2, cycles=1, folds=2)
+    once = Counter({name: alone[name] for name in ("PHANTOM", "PREPARE", "ANALYSE", "REPORT", "PROTOCOL")})
+    expected = expected_tasks(strategies=3, with_model=0, seeds=1, cycles=2, folds=2) + alone - once
+    assert done.tasks("COMPLETED") == expected
+    assert "PREDICT" not in expected
 
 
-def test_one_cycle_is_the_start_alone(project: Path, tmp_path: Path) -> None:
-    done = run_nextflow(tmp_path, *STUB, project=project, timeout=HANG, strategies="bald", seeds="1,2", cycles=1)
-    assert done.returncode == 0, done.output
-    assert done.tasks() == expected_tasks(strategies=1, with_model=1, seeds=2, cycles=1, folds=2)
+def test_code_and_data_are_followed_by_their_files(project: Path, tmp_path: Path, version: str) -> None:
+    """A stage's code by its own files alone, not by the folder of compiled modules; a data set by each of its files.
 
-
-def test_a_folder_is_followed_by_its_files(project: Path, tmp_path: Path) -> None:
-    """Nextflow looks at a folder's own time only; a label file that changes must run everything anew."""
+    Nextflow looks at a folder's own time only; a label file that changes must run everything anew.
+    """
+    mine = copy_project(tmp_path / "project")
     raw = tmp_path / "Task01 Two"
     for name in ("imagesTr", "labelsTr"):
         (raw / name).mkdir(parents=True)
@@ -106,22 +136,25 @@ def test_a_folder_is_followed_by_its_files(project: Path, tmp_path: Path) -> Non
             (raw / name / f"case_{case}.nii.gz").write_bytes(b"")
     (raw / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "a": 1}}))
 
-    def run(*args: str) -> Run:
+    def completed(*args: str) -> Counter[str]:
         done = run_nextflow(
-            tmp_path, *STUB, *args, project=project, timeout=HANG, input=raw, strategies="random", cycles=1,
+            tmp_path, *STUB, *args, project=mine, timeout=HANG, version=version, measured=False, input=raw,
+            strategies="random", cycles=1,
         )  # fmt: skip
         assert done.returncode == 0, done.output
-        return done
+        return done.tasks("COMPLETED")
 
-    first = run()
-    assert first.tasks("COMPLETED") == expected_tasks(1, 0, 1, 1, 2) - Counter({"PHANTOM": 1})
+    assert completed() == expected_tasks(1, 0, 1, 1, 2) - Counter({"PHANTOM": 1})
     assert (tmp_path / "results/metrics/Task01_Two-main-s12345-c00.json").is_file()
-    assert set(run("-resume").tasks("COMPLETED")) == set()
+    (mine / "bin/nnactive_nf/query/__pycache__").mkdir()
+    (mine / "bin/nnactive_nf/query/__pycache__/grid.cpython-311.pyc").write_bytes(b"0")
+    (mine / "bin/evaluate.py").write_text((mine / "bin/evaluate.py").read_text() + "\n")
+    assert set(completed("-resume")) == {"EVALUATE", "ANALYSE", "REPORT"}
     (raw / "labelsTr" / "case_3.nii.gz").write_bytes(b"changed")
-    assert run("-resume").tasks("COMPLETED")["PREPARE"] == 1
+    assert completed("-resume")["PREPARE"] == 1
 
 
-def test_a_fault_ends_the_run_and_resume_goes_on_from_there(project: Path, tmp_path: Path) -> None:
+def test_a_fault_ends_the_run_and_resume_goes_on_from_there(tmp_path: Path, version: str) -> None:
     """One fold fails for good, one evaluation is killed once and is tried again."""
     mine = copy_project(tmp_path / "project")
     into_stub(
@@ -136,7 +169,7 @@ def test_a_fault_ends_the_run_and_resume_goes_on_from_there(project: Path, tmp_p
     metrics = """'{"mean": {"foreground": {"dice": 0.7${node.cycle}4${node.seed}}}}'"""
     module = mine / "modules" / "evaluate.nf"
     module.write_text(module.read_text().replace("touch ${node.id}.json", f"echo {metrics} > ${{node.id}}.json"))
-    params = {"strategies": "random,bald", "seeds": "1,2", "cycles": 3}
+    params = {"strategies": "random,bald", "seeds": "1,2", "cycles": 3, "version": version}
     expected = expected_tasks(strategies=2, with_model=1, seeds=2, cycles=3, folds=2)
 
     failed = run_nextflow(tmp_path, *STUB, project=mine, timeout=HANG, **params)
@@ -188,43 +221,33 @@ def into_stub(module: Path, line: str) -> None:
 
 
 def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> None:
-    """12 strategies x 4 seeds x 5 cycles x 5 folds: Nextflow has a heap of 512 MB, or this ends with an error."""
-    names = [entry["name"] for entry in json.loads((ROOT / "bin/nnactive_nf/core/strategies.json").read_text())]
+    """12 strategies x 4 seeds x 5 cycles x 5 folds: Nextflow has a heap of 512 MB, or this ends with an error.
+
+    Run once, by the newer Nextflow where there is one.
+    """
+    registry = ROOT / "bin/nnactive_nf/core/strategies.json"
+    names = [entry["name"] for entry in json.loads(registry.read_text())]
     names = [name for name in names if name not in ("replay", "coverage")][:9]
     models = len([name for name in names if not name.startswith("random")])
     strategies = [*names, "power_bald:beta=5", "power_bald:beta=10", "power_bald:beta=20"]
-    (tmp_path / "quiet.config").write_text(
-        "".join(f"{it}.enabled = false\n" for it in ("trace", "report", "timeline", "dag"))
-    )
-    # Without Nextflow's measuring of each task, which takes more time than the empty tasks themselves
-    command = nextflow_command(*STUB, "-c", "quiet.config", project=project, strategies=",".join(strategies),
-                               seeds="1,2,3,4", cycles=5, folds=5)  # fmt: skip
-    command = [word for word in command if word not in ("-with-trace", "trace_of_test.txt")]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment(NXF_OPTS="-Xmx512m"),
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    submitted = Counter(re.findall(r"Submitted process > \S*?(\w+) \(", done.stdout))
-    assert submitted == expected_tasks(strategies=12, with_model=models + 3, seeds=4, cycles=5, folds=5)
-    assert submitted["TRAIN"] == 980
+    done = run_nextflow(
+        tmp_path, *STUB, project=project, timeout=1500, version=VERSIONS[NEXTFLOW_26.exists()], measured=False,
+        env={"NXF_OPTS": "-Xmx512m"}, strategies=",".join(strategies), seeds="1,2,3,4", cycles=5, folds=5,
+    )  # fmt: skip
+    assert done.returncode == 0, done.output[-3000:]
+    assert done.tasks("COMPLETED") == expected_tasks(strategies=12, with_model=models + 3, seeds=4, cycles=5, folds=5)
+    assert done.tasks()["TRAIN"] == 980
 
 
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "NXF_DISABLE_CHECK_LATEST": "true", **more}
 
 
-def test_lint() -> None:
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
+def test_lint(version: str) -> None:
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", "lint", "main.nf", "workflows", "modules", "functions", "nextflow.config", "conf"],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        [nextflow_program(version), "-log", "/dev/null", "lint", "main.nf", "workflows", "modules", "functions",
+         "nextflow.config", "conf"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "had no errors" in done.stdout
@@ -232,11 +255,9 @@ def test_lint() -> None:
 
 def test_lint_finds_something(tmp_path: Path) -> None:
     (tmp_path / "wrong.nf").write_text("workflow {\n    main:\n    println unknown\n}\n")
-    if not NEXTFLOW.exists():
-        pytest.skip("no .tools/bin/nextflow (make setup)")
     done = subprocess.run(
-        [NEXTFLOW, "-log", "/dev/null", "lint", "wrong.nf"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        [nextflow_program(), "-log", "/dev/null", "lint", "wrong.nf"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode != 0
 
@@ -252,7 +273,8 @@ pathlib.Path(".note.json").write_text(json.dumps(note))
 folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"])
 files = dict(prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"], predict=["--out"],
              evaluate=["--out"], report=["--out", "--versions-out"])
-inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"])
+inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"],
+              analyse=["metrics.csv"], report=["curve.png"])
 for option in folders.get(name, []):
     folder = pathlib.Path(found[option])
     folder.mkdir(parents=True)
@@ -270,6 +292,9 @@ LABELS = """
 process.ext.resource_labels = [team: 'Radiology']
 process.beforeScript = { '# labels ' + groovy.json.JsonOutput.toJson(task.resourceLabels) }
 """
+
+
+STRATEGIES = "random,random_fg66,mine:power=2,bald"
 
 
 class Call:
@@ -291,27 +316,69 @@ class Call:
         return option in self.words
 
 
+# In place of bin/query.py: as the real one it refuses maps that were emptied; apart from that a recorder.
+READER = """#!{python}
+import pathlib, sys
+from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.uncertainty import refuse_emptied
+maps = [pathlib.Path(word) for word in sys.argv[1:] if word.startswith("uncertainty_")]
+reports_user_errors(refuse_emptied)(maps)
+"""
+
+# A site's cores by label, on a machine that has them.
+SITE = """
+executor {{ cpus = 16; memory = '900 GB'; pollInterval = '100 ms' }}
+process {{
+    resourceLimits = [cpus: 16]
+    withLabel: '.*' {{ memory = 64.MB }}
+    withLabel: 'gpu' {{ cpus = {gpu} }}
+    withLabel: 'cpu' {{ cpus = {cpu} }}
+}}
+"""
+
+
 @pytest.fixture(scope="module")
-def calls(project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
-    """The calls of a run whose commands are recorders: all options given, and a strategy of one's own."""
+def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Runs whose commands are recorders: all options given, a strategy of one's own, and maps emptied when read."""
     folder = tmp_path_factory.mktemp("calls")
     mine = copy_project(folder / "project")
     for path in (mine / "bin").glob("*.py"):
-        path.write_text(RECORDER.format(python=sys.executable))
+        text = RECORDER.format(python=sys.executable)
+        if path.stem == "predict":
+            text = text.replace("write_text(name)", "write_bytes(os.urandom(1000000))")
+        if path.stem == "query":
+            text = READER.format(python=sys.executable) + text.partition("\n")[2]
+        path.write_text(text)
         path.chmod(0o755)
-    with (mine / "conf" / "stub.config").open("a") as config:
+    with (mine / "nextflow.config").open("a") as config:
         config.write(LABELS)
     own = folder / "my strategies.py"
     own.write_text(
         'MAPS = ["mean_probability"]\n\ndef mine(image, power=1):\n    return image.map("mean_probability")[1]\n'
     )
-    done = run_nextflow(
-        folder, "-profile", "test,stub", project=mine, timeout=HANG, strategies="random,random_fg66,mine:power=2,bald",
-        strategy_file=own, seeds=7, cycles=3, folds=2, shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3",
-        threads=3, group_pattern=r"^(it's_\d+)_", workers=2,
-    )  # fmt: skip
+
+    def run(*args: str, strategies: str, gpu: int, cpu: int) -> Run:
+        (folder / "site.config").write_text(SITE.format(gpu=gpu, cpu=cpu))
+        return run_nextflow(
+            folder, "-profile", "test", "-c", "site.config", *args, project=mine, timeout=HANG, version=version,
+            measured=False, strategies=strategies, strategy_file=own, seeds=7, cycles=3, folds=2, shards=2,
+            patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_", cleanup_work=True,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first_run(recorded: Callable[..., Run]) -> Run:
+    done = recorded(strategies=STRATEGIES, gpu=3, cpu=2)
     assert done.returncode == 0, done.output
-    return [Call(path) for path in (folder / "work").glob("*/*/.note.json")]
+    return done
+
+
+@pytest.fixture(scope="module")
+def calls(first_run: Run) -> list[Call]:
+    """How the tasks of the first run have called their commands."""
+    return [Call(path) for path in (first_run.folder / "work").glob("*/*/.note.json")]
 
 
 def commands() -> dict[str, click.Command]:
@@ -344,6 +411,7 @@ def test_the_data_set_is_prepared_with_its_patients(calls: list[Call]) -> None:
     assert call["--groups"] == "groups.csv"
     assert (call["--name"], call["--workers"], call["--input"]) == ("phantom", "2", "raw")
     assert call.threads == "1"
+    assert {call["--workers"] for call in calls if call.name == "query"} == {"2"}
 
 
 def by_node(calls: list[Call], name: str) -> dict[str, Call]:
@@ -407,59 +475,6 @@ def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(cal
     assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
 
 
-# In place of bin/query.py: as the real one it refuses maps that were emptied; apart from that a recorder.
-READER = """#!{python}
-import pathlib, sys
-from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.uncertainty import refuse_emptied
-reports_user_errors(refuse_emptied)([pathlib.Path(word) for word in sys.argv[1:] if word.endswith(".h5")])
-"""
-
-
-def test_cleanup_empties_the_maps_and_resume_goes_on(tmp_path: Path) -> None:
-    mine = copy_project(tmp_path / "project")
-    for path in (mine / "bin").glob("*.py"):
-        text = RECORDER.format(python=sys.executable)
-        if path.stem == "predict":
-            text = text.replace("write_text(name)", "write_bytes(os.urandom(1000000))")
-        if path.stem == "query":
-            text = READER.format(python=sys.executable) + text.partition("\n")[2]
-        path.write_text(text)
-
-    def run(*args: str, strategies: str = "bald,random") -> Run:
-        return run_nextflow(
-            tmp_path, "-profile", "test,stub", *args, project=mine, timeout=HANG, strategies=strategies, cycles=2,
-            folds=2, shards=2, cleanup_work=True,
-        )  # fmt: skip
-
-    def maps() -> dict[Path, os.stat_result]:
-        return {path: path.stat() for path in (tmp_path / "work").rglob("uncertainty_*.h5") if not path.is_symlink()}
-
-    first = run()
-    assert first.returncode == 0, first.output
-    emptied = maps()
-    assert len(emptied) == first.tasks()["PREDICT"] == 2
-    assert {stat.st_size for stat in emptied.values()} == {1000000}
-    assert sum(stat.st_blocks for stat in emptied.values()) == 0
-
-    # With one more strategy all is found again, but its query needs the maps, and says which folders to delete. Then
-    # they are made anew, and emptied anew.
-    refused = run("-resume", strategies="bald,random,power_bald")
-    assert refused.returncode != 0
-    assert refused.tasks("CACHED") == first.tasks() - Counter(["ANALYSE", "REPORT"])
-    (told,) = {line.strip() for line in refused.output.splitlines() if "was emptied by --cleanup_work" in line}
-    folders = [Path(folder) for folder in re.findall(r"rm -r (\S+) (\S+)\)", told)[0]]
-    assert folders == sorted(path.parents[1] for path in emptied)
-    for folder in folders:
-        shutil.rmtree(folder)
-    mended = run("-resume", strategies="bald,random,power_bald")
-    assert mended.returncode == 0, mended.output
-    assert mended.tasks("COMPLETED")["PREDICT"] == 2
-    assert mended.tasks("COMPLETED")["QUERY"] == 2
-    assert maps().keys() == emptied.keys()
-    assert sum(stat.st_blocks for stat in maps().values()) == 0
-
-
 def test_tasks_carry_labels_that_clouds_allow(calls: list[Call]) -> None:
     own = {"team": "Radiology", "pipeline": "nnactive-nf"}
     for call in calls:
@@ -477,18 +492,30 @@ def test_tasks_carry_labels_that_clouds_allow(calls: list[Call]) -> None:
     assert by_node(calls, "evaluate")["phantom-main-s7-c00"].labels.items() >= {**node, "strategy": "start"}.items()
 
 
-def test_digests_follow_the_code_of_a_stage_alone(project: Path, tmp_path: Path, nextflow: Callable[..., Run]) -> None:
-    """A module of the query's folder, a new file in `core`, the command itself; not the folder of compiled modules."""
-    mine = copy_project(tmp_path / "project")
+# The last of those that look at the first run: it goes on with it.
+def test_cleanup_empties_the_maps_and_resume_goes_on(first_run: Run, recorded: Callable[..., Run]) -> None:
+    def maps() -> dict[Path, os.stat_result]:
+        found = (first_run.folder / "work").rglob("uncertainty_*.h5")
+        return {path: path.stat() for path in found if not path.is_symlink()}
 
-    def completed(*args: str) -> set[str]:
-        done = nextflow(*STUB, *args, project=mine, timeout=HANG, strategies="random", cycles=1)
-        assert done.returncode == 0, done.output
-        return set(done.tasks("COMPLETED"))
+    emptied = maps()
+    assert len(emptied) == first_run.tasks()["PREDICT"] == 6
+    assert {stat.st_size for stat in emptied.values()} == {1000000}
+    assert sum(stat.st_blocks for stat in emptied.values()) == 0
 
-    assert len(completed()) == 8
-    (mine / "bin/nnactive_nf/query/__pycache__").mkdir()
-    (mine / "bin/nnactive_nf/query/__pycache__/grid.cpython-311.pyc").write_bytes(b"0")
-    assert completed("-resume") == set()
-    (mine / "bin/evaluate.py").write_text((mine / "bin/evaluate.py").read_text() + "\n")
-    assert completed("-resume") == {"EVALUATE", "ANALYSE", "REPORT"}
+    # With one more strategy, and with other cores, all is found again, but its query needs the maps, and says which
+    # folders to delete. Then they are made anew, and emptied anew.
+    refused = recorded("-resume", strategies=f"{STRATEGIES},power_bald", gpu=1, cpu=4)
+    assert refused.returncode != 0
+    assert refused.tasks("SUBMITTED") <= Counter({"QUERY": 1, "PROTOCOL": 1})
+    assert refused.tasks("CACHED")["PREDICT"] >= 2
+    (told,) = {line.strip() for line in refused.output.splitlines() if "was emptied by --cleanup_work" in line}
+    folders = [Path(folder) for folder in re.findall(r"rm -r (\S+) (\S+)\)", told)[0]]
+    assert folders == sorted(path.parents[1] for path in emptied if "phantom-main-s7-c00" in str(path))
+    for folder in folders:
+        shutil.rmtree(folder)
+    mended = recorded("-resume", strategies=f"{STRATEGIES},power_bald", gpu=1, cpu=4)
+    assert mended.returncode == 0, mended.output
+    assert mended.tasks("COMPLETED")["PREDICT"] == 2 * (1 + 3)  # of the start, and of what rests on it
+    assert set(emptied) < set(maps())
+    assert sum(stat.st_blocks for stat in maps().values()) == 0

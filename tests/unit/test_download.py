@@ -325,10 +325,11 @@ def test_the_command_says_in_one_line_what_is_wrong(server: Bucket, tmp_path: Pa
 def test_a_run_that_is_stopped_tidies_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(command(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        silent.settimeout(300)  # a command that fails never comes
         connection, _ = silent.accept()
         assert [path.name for path in tmp_path.glob(".*.part")]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert process.wait(timeout=300) == 128 + signal.SIGTERM
         connection.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -336,9 +337,10 @@ def test_a_run_that_is_stopped_tidies_up(tmp_path: Path) -> None:
 def test_a_run_that_is_killed_leaves_nothing_that_passes_for_a_data_set(server: Bucket, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(command(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        silent.settimeout(300)  # a command that fails never comes
         connection, _ = silent.accept()
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
         connection.close()
     assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
     assert contents(fetch(TASK, tmp_path, server.address)) == unprefixed(FILES)

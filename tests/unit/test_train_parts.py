@@ -22,9 +22,9 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, load_fold, save_fold
+from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import AnnotatedPatchLoader, place_window, write_training_folder
 from nnactive_nf.train.folds import assign_folds
-from nnactive_nf.train.plans import training_plans
 from nnactive_nf.train.store import TrainingStore, training_digest
 from nnactive_nf.train.trainer import ActiveTrainer, copied_to_cpu
 

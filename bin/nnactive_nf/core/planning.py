@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json, write_json
@@ -17,28 +20,70 @@ from nnactive_nf.core.heads import Head
 from nnactive_nf.core.nnunet import nnunet_folders
 
 
-def run_planner(nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str) -> dict[str, Any]:
+def run_planner(
+    nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str, cases: int | None = None
+) -> dict[str, Any]:
     """nnU-Net's plans for the cases of a fingerprint.
 
     Args:
         nnunet_json: `dataset.json` for nnU-Net; it must name the reader, so that no image is looked at.
         fingerprint: as nnU-Net writes it to `dataset_fingerprint.json`.
         name: name of the data set, which stands in the plans.
+        cases: how many cases there are where the fingerprint is of some of them. nnU-Net caps the batch by it.
 
     Returns:
         The content of `nnUNetPlans.json`.
     """
-    cases = len(fingerprint["spacings"])
+    with _planner(nnunet_json, fingerprint, name, cases) as (planner, folder):
+        planner.plan_experiment()
+        plans: dict[str, Any] = read_json(folder / "nnUNetPlans.json")
+    return plans
+
+
+@contextlib.contextmanager
+def _planner(
+    nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str, cases: int | None
+) -> Iterator[tuple[ExperimentPlanner, Path]]:
+    """nnU-Net's planner, silent, with the folder that it writes its plans to."""
     # The planner wants to know of a file, but asks it for no more than the reader, which is named.
-    no_file = {"dataset": {"case": {"images": ["image"], "label": "label"}}, "numTraining": cases}
+    no_file = {"dataset": {"case": {"images": ["image"], "label": "label"}}}
+    known = {**nnunet_json, **no_file, "numTraining": cases or len(fingerprint["spacings"])}
     with nnunet_folders() as root:
         dataset = f"Dataset001_{name}"
-        write_json(root / "raw" / dataset / "dataset.json", {**nnunet_json, **no_file})
-        write_json(root / "preprocessed" / dataset / "dataset_fingerprint.json", fingerprint)
-        with contextlib.redirect_stdout(io.StringIO()):
-            ExperimentPlanner(dataset).plan_experiment()
-        plans: dict[str, Any] = read_json(root / "preprocessed" / dataset / "nnUNetPlans.json")
-    return plans
+        folder = root / "preprocessed" / dataset
+        write_json(root / "raw" / dataset / "dataset.json", known)
+        write_json(folder / "dataset_fingerprint.json", fingerprint)
+        # It builds networks to know how large they are; on this device they have shapes and no numbers.
+        with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):
+            yield ExperimentPlanner(dataset), folder
+
+
+def planned_gpu_gb(plans: Mapping[str, Any], configuration: str, channels: int, classes: int) -> float:
+    """GPU memory in GB that nnU-Net's planner takes a training by these plans for.
+
+    The planner shrinks the patch, or enlarges the batch, until its estimate of the feature maps times the batch is a
+    reference that stands for a known amount of memory; this is the same proportion (`get_plans_for_configuration`).
+    """
+    settings = PlansManager(dict(plans)).get_configuration(configuration)
+    nnunet_json = {
+        "channel_names": {str(index): "image" for index in range(channels)},
+        "labels": {f"class {index}": index for index in range(classes)},
+        "file_ending": ".nii.gz",
+    }
+    with _planner(nnunet_json, fingerprint_of_heads([]), "memory", 1) as (planner, _):
+        estimate = planner.static_estimate_VRAM_usage(
+            settings.patch_size,
+            channels,
+            classes,
+            settings.network_arch_class_name,
+            settings.network_arch_init_kwargs,
+            settings.network_arch_init_kwargs_req_import,
+        )
+        kind = f"{len(settings.patch_size)}d"
+        reference = getattr(planner, f"UNet_reference_val_{kind}") * getattr(
+            planner, f"UNet_reference_val_corresp_bs_{kind}"
+        )
+        return float(estimate * settings.batch_size / reference * planner.UNet_reference_val_corresp_GB)
 
 
 def fingerprint_of_heads(heads: Sequence[Head]) -> dict[str, Any]:

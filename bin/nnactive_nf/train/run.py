@@ -19,9 +19,9 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
+from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
 from nnactive_nf.train.folds import assign_folds
-from nnactive_nf.train.plans import training_plans
 from nnactive_nf.train.store import TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
 from nnactive_nf.train.usage import Usage

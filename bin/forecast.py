@@ -1,0 +1,43 @@
+#!/usr/bin/env python
+"""FORECAST: print what a plan would take, in tasks, on disk, in GPU memory and in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nnactive_nf.core.errors import reports_user_errors
+
+
+@click.command(help=__doc__, context_settings={"show_default": True})
+@click.option("--plan", required=True, type=click.Path(path_type=Path), help="plan.json of the workflow.")
+@click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set that is there.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Trace of an earlier run, or a folder with traces.")
+@click.option("--plan-trace", "trace_name", help="The trace as the user gave it.")
+@click.option("--plan-minutes", "minutes", help="Minutes of a training, a prediction, an evaluation and a query.")
+@click.option("--plan-gpus", "gpus", default="1,4,16", help="Numbers of GPUs to tell the time for.")
+@click.option("--publish-mode", default="copy", help="How files come into the results.")
+@click.option("--publish-uncertainty/--no-publish-uncertainty", default=False, help="Uncertainty maps among them.")
+@click.option("--publish-models/--no-publish-models", default=False, help="Networks among them.")
+@reports_user_errors
+def main(
+    plan: Path,
+    folders: tuple[str, ...],
+    trace: Path | None,
+    trace_name: str | None,
+    minutes: str | None,
+    gpus: str,
+    **publishing: bool | str,
+) -> None:
+    """Options to one call."""
+    from nnactive_nf.forecast.disk import Publishing
+    from nnactive_nf.forecast.run import Times, forecast
+
+    times = Times(trace, trace_name, minutes, tuple(int(number) for number in gpus.split(",")))
+    raw = {name: Path(folder) for folder, _, name in (text.partition("=") for text in folders)}
+    click.echo(forecast(plan, raw, times, Publishing(**publishing)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""plan.json: rows and nodes as `functions/plan.nf` writes them; and the plan were each strategy a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nnactive_nf.core.files import read_json
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy of a row, and the maps that it asks for; none where it needs no model."""
+
+    name: str
+    maps: tuple[str, ...]
+    needs_model: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One data set in one regime; names as in `nextflow_schema.json` but for these.
+
+    Attributes:
+        source: `phantom`, `download` (still to be downloaded) or `folder`.
+        folder: where the raw data set is, as the user knows it.
+        whole_pool: whether it is the reference on full labels: no strategies, no queries.
+    """
+
+    dataset: str
+    regime: str
+    input: str
+    source: str
+    folder: str
+    whole_pool: bool
+    strategies: tuple[Strategy, ...]
+    seeds: tuple[int, ...]
+    cycles: int
+    start_size: int
+    query_size: int
+    patch_size: str
+    view_patches: int
+    configuration: str
+    test_fraction: float
+    phantom_cases: int
+    folds: int
+    epochs: int
+    iterations: int
+    train_patch_size: str | None
+    features: int | None
+    batch_size: int | None
+    shards: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Rows of one data set may be trained in different ways."""
+        return self.dataset, self.regime
+
+
+@dataclass(frozen=True)
+class Node:
+    """A trained ensemble; `strategy` is '' at cycle 0, which all strategies share.
+
+    Attributes:
+        maps: what PREDICT is asked for; none where it does not run.
+        free: ids of the nodes whose labels follow from this one's labels alone.
+        asked: ids of the nodes whose labels follow from this one's maps.
+    """
+
+    id: str
+    seed: int
+    cycle: int
+    strategy: str
+    maps: tuple[str, ...]
+    free: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row with its nodes, cycle by cycle. Nothing follows from a node of one row in another."""
+
+    row: Row
+    nodes: tuple[Node, ...]
+
+    @property
+    def trainings(self) -> int:
+        """Number of trainings."""
+        return len(self.nodes) * self.row.folds
+
+
+def read_plan(path: Path) -> list[Group]:
+    """The rows of plan.json in their order, with their nodes."""
+    content = read_json(path)
+    groups: list[list[Node]] = [[] for _ in content["rows"]]
+    for entry in content["nodes"]:
+        groups[entry["row"]].append(_made(Node, entry))
+    return [Group(_row(row), tuple(nodes)) for row, nodes in zip(content["rows"], groups, strict=True)]
+
+
+def _row(entry: dict[str, Any]) -> Row:
+    return _made(Row, {**entry, "strategies": [_made(Strategy, strategy) for strategy in entry["strategies"]]})
+
+
+def _made(kind: type[Any], entry: dict[str, Any]) -> Any:
+    values = {field.name: entry[field.name] for field in fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def without_sharing(groups: Sequence[Group]) -> list[Group]:
+    """The same plan, were each strategy a run of its own: with a cycle 0 for each."""
+    return [
+        own
+        for group in groups
+        for own in (
+            [_alone(group, strategy) for strategy in group.row.strategies] if len(group.row.strategies) > 1 else [group]
+        )
+    ]
+
+
+def _alone(group: Group, strategy: Strategy) -> Group:
+    """The part of a group that a strategy would run alone."""
+    nodes = [node for node in group.nodes if node.strategy in ("", strategy.name)]
+    its = {node.id for node in nodes}
+    kept = [
+        replace(
+            node,
+            maps=tuple(name for name in node.maps if name in strategy.maps),
+            free=tuple(name for name in node.free if name in its),
+            asked=tuple(name for name in node.asked if name in its),
+        )
+        for node in nodes
+    ]
+    return Group(replace(group.row, strategies=(strategy,), regime=f"{group.row.regime}/{strategy.name}"), tuple(kept))

@@ -1,0 +1,88 @@
+"""The stage as a whole: plan.json in, the text for the user out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nnactive_nf.forecast.counts import one_row_each
+from nnactive_nf.forecast.disk import Publishing, disk_of
+from nnactive_nf.forecast.images import images_of
+from nnactive_nf.forecast.network import networks_of
+from nnactive_nf.forecast.plan import read_plan, without_sharing
+from nnactive_nf.forecast.schedule import given_minutes, gpu_hours, jobs_of, minutes_to_finish, stage_minutes
+from nnactive_nf.forecast.text import (
+    NO_TIME,
+    count_lines,
+    disk_lines,
+    image_lines,
+    minute_lines,
+    network_lines,
+    source_lines,
+    time_lines,
+)
+from nnactive_nf.forecast.trace import read_trace
+
+
+@dataclass(frozen=True)
+class Times:
+    """What times are told from.
+
+    Attributes:
+        trace: trace of an earlier run, or a folder with traces.
+        trace_name: the same as the user gave it.
+        minutes: as --plan_minutes gives them.
+        gpus: numbers of GPUs.
+    """
+
+    trace: Path | None
+    trace_name: str | None
+    minutes: str | None
+    gpus: tuple[int, ...]
+
+
+def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: Publishing) -> str:
+    """What a plan would take.
+
+    Args:
+        plan: plan.json.
+        folders: raw folder of each data set that is there.
+        times: what times are told from.
+        publishing: what is copied into the results.
+
+    Raises:
+        UserError: the trace cannot be used, or nnU-Net plans no such configuration for the images.
+    """
+    groups = read_plan(plan)
+    apart = without_sharing(groups)
+    given = given_minutes(times.minutes)
+    trace = _trace(times, given)
+    images = {dataset: images_of(row, folders.get(dataset)) for dataset, row in one_row_each(groups).items()}
+    networks = networks_of(groups, images)
+    parts = [
+        count_lines(groups, apart),
+        image_lines(images, networks),
+        network_lines(groups, images, networks),
+        disk_lines(disk_of(groups, images, networks, publishing), images),
+    ]
+    minutes = None
+    if trace is None and not given:
+        parts.append([NO_TIME])
+    else:
+        minutes = stage_minutes([group.row for group in groups], trace, given)
+        ends = {}
+        for name, variant in {"shared at cycle 0": groups, "not shared": apart}.items():
+            jobs = jobs_of(variant, minutes)
+            ends[name] = gpu_hours(jobs), {number: minutes_to_finish(jobs, number) for number in times.gpus}
+        parts += [minute_lines(minutes), time_lines(ends)]
+    parts.append(source_lines(groups, images, minutes))
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _trace(times: Times, given: Mapping[str, float]) -> pd.DataFrame | None:
+    if times.trace is None:
+        return None
+    return read_trace(times.trace, times.trace_name or str(times.trace), "TRAIN" not in given)

@@ -1,0 +1,28 @@
+/*
+ * PROTOCOL: a file of the run's own protocol among the results: its parameters, the cases of a data set. Only what a task
+ * publishes is shown by Seqera Platform.
+ */
+include { quoted } from '../functions/shell.nf'
+include { labels_of } from '../functions/labels.nf'
+
+process PROTOCOL {
+    tag "${name}"
+    label 'cpu_low'
+    resourceLabels { labels_of(task, [:]) }
+
+    input:
+    tuple val(name), path(content, stageAs: 'given/*') // name in the results, file
+
+    output:
+    path "${name}"
+
+    script:
+    """
+    cp ${content} ${quoted(name)}
+    """
+
+    stub:
+    """
+    cp ${content} ${quoted(name)}
+    """
+}

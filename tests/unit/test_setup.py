@@ -1,0 +1,110 @@
+"""setup/nextflow.sh: which Nextflow becomes that of the project."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+MINIMUM = "25.04.0"
+# What the script needs of a machine, beside the Nextflow and the Maven that a test puts there.
+NEEDED = (
+    "bash",
+    "cat",
+    "chmod",
+    "cksum",
+    "dirname",
+    "grep",
+    "head",
+    "ln",
+    "mkdir",
+    "mv",
+    "paste",
+    "rm",
+    "sed",
+    "sort",
+    "tr",
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that has nothing set up, and in `bin` all that its machine has on PATH."""
+    shutil.copytree(ROOT / "setup", tmp_path / "setup")
+    shutil.copy(ROOT / "nextflow.config", tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name in NEEDED:
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    program(tmp_path / "bin/java", """echo 'openjdk version "17.0.1" 2021-10-19' >&2""")
+    return tmp_path
+
+
+def program(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/bash\n{line}\n")
+    path.chmod(0o755)
+
+
+def nextflow(project: Path, version: str) -> Path:
+    path = project / "bin" / "nextflow"
+    program(
+        path, f"printf '\\n      N E X T F L O W\\n      version {version} build 5950\\n      created 16-06-2025\\n'"
+    )
+    return path
+
+
+def set_up(project: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(project / "setup/nextflow.sh")], env={"PATH": f"{project}/.tools/bin:{project}/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_manifest_stops_an_older_nextflow_than_set_up_takes():
+    assert f"nextflowVersion = '!>={MINIMUM}'" in (ROOT / "nextflow.config").read_text()
+
+
+@pytest.mark.parametrize("version", ["25.04.0", "25.04.10", "25.10.2", "26.04.6"])
+def test_one_on_path_is_taken(project: Path, version: str):
+    found = nextflow(project, version)
+    for _ in range(2):  # also where set-up's own launcher is on PATH
+        done = set_up(project)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (project / ".tools/bin/nextflow").readlink() == found
+        (project / ".tools/nextflow/stamp").unlink()
+
+
+@pytest.mark.parametrize("version", ["24.10.6", "25.03.1-edge", "9.1.0", ""])
+def test_an_old_one_is_not_taken_and_without_maven_set_up_ends(project: Path, version: str):
+    found = nextflow(project, version)
+    done = set_up(project)
+    assert done.returncode == 1
+    old, missing = done.stderr.splitlines()
+    assert f"{found} is version {version or 'unknown'}, this workflow needs {MINIMUM} or newer" in old
+    assert re.search(rf"neither Nextflow {MINIMUM} or newer nor Maven is on PATH. Install one", missing)
+    assert not (project / ".tools/bin/nextflow").exists()
+
+
+def test_mavens_takes_the_place_of_an_old_one_with_the_class_that_it_lacks(project: Path):
+    """Maven and Java note what they are asked for."""
+    nextflow(project, "24.10.6")
+    version = (project / "bin/java").read_text().splitlines()[1]
+    program(project / "bin/java", f'if [ "$1" = -version ]; then {version}; else echo "java $*" >> {project}/asked; fi')
+    program(
+        project / "bin/mvn",
+        f'echo "mvn $*" >> {project}/asked\n'
+        """for word; do case $word in -DoutputDirectory=*) mkdir -p "${word#*=}" ;; esac; done""",
+    )
+    done = set_up(project)
+    assert done.returncode == 0, done.stderr
+    assert "taking Maven's instead" in done.stderr
+    asked = (project / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["mvn", "java"]
+    assert asked[1].endswith(f"-d {project}/.tools/nextflow/classes {project}/setup/nextflow/TraceUtils.groovy")
+    launcher = project / ".tools/bin/nextflow"
+    assert not launcher.is_symlink()
+    assert "$here/nextflow/classes:$here/nextflow/lib/*" in launcher.read_text()
+    assert set_up(project).stderr == "", "nothing is done twice"

@@ -1,0 +1,57 @@
+/*
+ * PLAN: --plan, which tells what a run would take. Nothing of the run itself is started; of a phantom, whose images nobody
+ * has yet, some are made.
+ */
+include { is_awaited ; raw_folder } from '../functions/decathlon.nf'
+include { is_phantom ; plan_content } from '../functions/plan.nf'
+include { phantom_settings } from '../functions/settings.nf'
+include { code_digest ; json } from '../functions/shell.nf'
+include { FORECAST } from '../modules/forecast.nf'
+include { PHANTOM } from '../modules/phantom.nf'
+
+workflow PLAN {
+    take:
+    plan // rows, see functions/plan.nf
+    values // all parameters
+    told // a map that gets the text
+
+    main:
+    def rows = plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] }
+    def datasets = rows.unique(false) { row -> row.dataset }
+    def phantoms = datasets.findAll { row -> row.source == 'phantom' }.collect { row -> [row.dataset, some_cases(phantom_settings(row))] }
+    def folders = datasets.findAll { row -> is_here(row) }.collect { row -> [row.dataset, file(row.folder)] }
+    PHANTOM(channel.fromList(phantoms), code_digest('phantom'))
+
+    // [[dataset, raw folder], ...] of all data sets that are there
+    there = channel.fromList(folders)
+        .mix(PHANTOM.out.map { dataset, folder, _groups -> [dataset, folder] })
+        .toSortedList { a, b -> a[0] <=> b[0] }
+    FORECAST(
+        channel.of(['plan.json', json(plan_content(rows))]).collectFile(),
+        there.map { pairs -> pairs.collect { dataset, _folder -> dataset } },
+        there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
+        values.plan_trace ? file(values.plan_trace) : [],
+        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_uncertainty', 'publish_models']),
+    )
+    FORECAST.out[0].map { text -> told.text = text.trim() }
+    FORECAST.out[1].subscribe { errors ->
+        def lines = errors.readLines().findAll { line -> line.startsWith('ERROR: ') }
+        if( lines )
+            error(lines.join('\n'))
+    }
+}
+
+// Whether a row's images are made, downloaded, or in a folder of the user's.
+def source_of(row) {
+    is_phantom(row) ? 'phantom' : is_awaited(row) ? 'download' : 'folder'
+}
+
+// Folders of this machine: those of others would have to be copied first.
+def is_here(row) {
+    row.source == 'folder' && !row.folder.contains('://') && file(row.folder).isDirectory()
+}
+
+// A phantom's first cases are the same for any number of them.
+def some_cases(settings) {
+    settings + [cases: Math.min(settings.cases, 200)]
+}
