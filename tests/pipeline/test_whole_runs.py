@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import NEXTFLOW_26, VERSIONS, Run, copy_project, nextflow_command, run_nextflow
+from conftest import NEXTFLOW_26, ROOT, VERSIONS, Run, copy_project, nextflow_command, run_nextflow
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
 
@@ -174,7 +174,13 @@ def test_what_check_refuses_ends_the_run_before_any_data_set_is_prepared(phantom
         f'good,{phantom},{phantom}/groups.csv,"random,mine:margin=2",8\n'
         f'bad,raw,raw/groups.csv,"random,mine:x=1",8\n'
     )
-    done = run_nextflow(tmp_path, "-profile", "test", input="study.csv", strategy_file="own.py")
+    # The refused one comes last by far, so that the other would be prepared meanwhile if it did not wait.
+    (tmp_path / "slow.config").write_text(
+        f"process.beforeScript = {{ 'export PATH={ROOT}/.venv/bin:$PATH; ' + (task.tag == 'bad' ? 'sleep 20' : '') }}\n"
+    )
+    done = run_nextflow(
+        tmp_path, "-profile", "test", "-c", "slow.config", input="study.csv", strategy_file="own.py"
+    )  # fmt: skip
     assert done.returncode != 0
     assert "Traceback" not in done.output and "\tat " not in done.output
     told = [line.strip() for line in done.output.splitlines() if line.strip().startswith("ERROR: ")]
