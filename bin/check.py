@@ -36,12 +36,13 @@ def main(
     folder: Path, shown: str | None, name: str, shown_strategy_file: str | None, rows: str, out: Path, **options: object
 ) -> None:
     """Check all of a raw data set and its settings that needs no voxels."""
-    from nnactive_nf.check.run import Row, Settings, check
+    from nnactive_nf.check.run import Settings, check
+    from nnactive_nf.core.demands import Demands
 
     settings = Settings(
         shown=shown or str(folder),
         shown_strategy_file=shown_strategy_file or str(options["strategy_file"]),
-        rows=tuple(Row.of(row) for row in json.loads(rows)),
+        rows=tuple(Demands.of(row) for row in json.loads(rows)),
         **options,
     )
     sizes = check(folder, settings, out)

@@ -20,6 +20,8 @@ from nnactive_nf.core.errors import reports_user_errors
 @click.option("--publish-mode", default="copy", help="How files come into the results.")
 @click.option("--publish-uncertainty/--no-publish-uncertainty", default=False, help="Uncertainty maps among them.")
 @click.option("--publish-models/--no-publish-models", default=False, help="Networks among them.")
+@click.option("--strategy-file", type=click.Path(path_type=Path), help="Python file with strategies of your own.")
+@click.option("--shown-strategy-file", help="That file's path in messages.")
 @reports_user_errors
 def main(
     plan: Path,
@@ -28,15 +30,18 @@ def main(
     trace_name: str | None,
     minutes: str | None,
     gpus: str,
+    strategy_file: Path | None,
+    shown_strategy_file: str | None,
     **publishing: bool | str,
 ) -> None:
     """Options to one call."""
     from nnactive_nf.forecast.disk import Publishing
-    from nnactive_nf.forecast.run import Times, forecast
+    from nnactive_nf.forecast.run import Own, Times, forecast
 
     times = Times(trace, trace_name, minutes, tuple(int(number) for number in gpus.split(",")))
     raw = {name: Path(folder) for folder, _, name in (text.partition("=") for text in folders)}
-    click.echo(forecast(plan, raw, times, Publishing(**publishing)))
+    own = Own(strategy_file, shown_strategy_file)
+    click.echo(forecast(plan, raw, times, Publishing(**publishing), own))
 
 
 if __name__ == "__main__":

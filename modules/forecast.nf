@@ -15,6 +15,7 @@ process FORECAST {
     val datasets // names of the data sets that are there
     path raw, stageAs: 'raw_?' // their raw folders, in this order
     path trace, stageAs: 'trace/*' // trace of an earlier run, folder of traces, or []
+    path strategy_file // the user's strategies, or []
     val settings // [plan_trace as it was given, plan_minutes, plan_gpus, ...]
 
     output:
@@ -24,7 +25,7 @@ process FORECAST {
     script:
     def folders = [datasets, raw instanceof List ? raw : [raw]].transpose().collectEntries { dataset, folder -> [dataset, folder.name] }
     """
-    forecast.py --plan ${plan} ${options(settings)} ${file_option('--trace', trace)} \\
+    forecast.py --plan ${plan} ${options(settings)} ${file_option('--trace', trace)} ${file_option('--strategy-file', strategy_file)} \\
         ${folders.collect { dataset, folder -> options([raw: "${folder}=${dataset}"]) }.join(' ')} 2> errors.txt \\
         || { cat errors.txt >&2; grep -q '^ERROR: ' errors.txt; }
     """

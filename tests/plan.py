@@ -36,6 +36,11 @@ ROW: dict[str, Any] = {
     "features": None,
     "batch_size": None,
     "shards": 1,
+    "where": "",
+    "start_strategy": "random_fg33",
+    "patches_per_image": 20,
+    "groups": None,
+    "group_pattern": None,
 }
 
 

@@ -31,7 +31,9 @@ workflow PLAN {
         there.map { pairs -> pairs.collect { dataset, _folder -> dataset } },
         there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
         values.plan_trace ? file(values.plan_trace) : [],
-        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_uncertainty', 'publish_models']),
+        values.strategy_file ? file(values.strategy_file) : [],
+        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_uncertainty', 'publish_models']) +
+            [shown_strategy_file: values.strategy_file],
     )
     FORECAST.out[0].map { text -> told.text = text.trim() }
     FORECAST.out[1].subscribe { errors ->

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnactive_nf.check.run import Row, Settings, check
+from nnactive_nf.check.run import Settings, check
 from nnactive_nf.core.budget import Budget, budget_errors
 from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.demands import Demands
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.phantom.folder import write_phantom
 
 BUDGET = Budget(folds=2, start_size=8, query_size=8, patch_size="8,8,8", patches_per_image=20)
-ROW = Row("", BUDGET, "random_fg33", ("random", "bald"))
+ROW = Demands("", BUDGET, "random_fg33", ("random", "bald"))
 SETTINGS = Settings("data", "3d_fullres", 0.25, None, None, None, None, "", (ROW,))
 
 
@@ -33,8 +34,8 @@ def errors_of(folder: Path, out: Path, **changes: Any) -> list[str]:
     return list(told.value.lines)
 
 
-def row(where: str = "", strategies: str = "random", **budget: Any) -> Row:
-    return Row(where, replace(BUDGET, **budget), "random", tuple(strategies.split(",")))
+def row(where: str = "", strategies: str = "random", **budget: Any) -> Demands:
+    return Demands(where, replace(BUDGET, **budget), "random", tuple(strategies.split(",")))
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_all_that_is_wrong_is_said_at_once_and_by_row_of_a_table(raw: Path, tmp_
     rows = (
         row("study.csv, row 1", "random,mine,mine:margin=2"),
         row("study.csv, row 3", "mino,bald:cap=0", folds=7, start_size=8),
-        Row("study.csv, row 4", BUDGET, "mine:x=1", ("random",)),
+        Demands("study.csv, row 4", BUDGET, "mine:x=1", ("random",)),
     )
     case_0, case_1 = (label_of(raw, case).name.removesuffix(".nii.gz") for case in (0, 1))
     found = errors_of(raw, tmp_path, rows=rows, strategy_file=own, shown_strategy_file="own.py")

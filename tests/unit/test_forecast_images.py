@@ -195,3 +195,22 @@ def test_a_configuration_that_nnunet_does_not_plan_is_named(phantom: Path, row_o
         images_of(row_of(source="phantom", configuration="3d_lowres"), phantom)
     row = row_of(configuration="3d_lowres")  # which may be, where nobody knows the images
     assert network_of(row, images_of(row, None)).patch == (128, 128, 128)
+
+
+def test_sizes_that_the_pool_cannot_give_are_refused(phantom: Path, tmp_path: Path) -> None:
+    """As CHECK refuses them. Who a case's patient is may not be known, and then the pool may be larger."""
+    for patients, most in (({}, 2 * 6), ({"group_pattern": "(.*)"}, 2 * 7)):
+        row = make_row(
+            "random",
+            start_size=4,
+            query_size=most + 1,
+            patches_per_image=2,
+            folds=2,
+            where="study.csv, row 1",
+            **patients,
+        )
+        plan = write_plan(tmp_path / "plan.json", [row])
+        with pytest.raises(UserError) as refused:
+            forecast(plan, {"one": phantom}, Times(None, None, None, (1,)), Publishing("copy", False, False))
+        (line,) = refused.value.lines
+        assert line.startswith(f"study.csv, row 1: query_size {most + 1}: the pool can give {most} patches at most")

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, Command
 from plan import Told, make_row, write_plan
 
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.forecast.disk import Publishing
 from nnactive_nf.forecast.run import Times, forecast
 from nnactive_nf.forecast.text import decimal, duration, in_bytes
@@ -23,6 +24,15 @@ COPIED = Publishing("copy", False, False)
 
 def told(folder: Path, rows: list[dict[str, Any]], minutes: str | None = None, gpus: tuple[int, ...] = (1,)) -> Told:
     return Told(forecast(write_plan(folder / "plan.json", rows), {}, Times(None, None, minutes, gpus), COPIED))
+
+
+def test_strategies_that_a_run_would_refuse_are_refused(tmp_path: Path) -> None:
+    rows = [make_row("random"), make_row("random,power_bald", where="study.csv, row 2", regime="high")]
+    rows[1]["strategies"][1]["name"] = "power_bald:bta=1"
+    with pytest.raises(UserError) as refused:
+        told(tmp_path, rows)
+    (line,) = refused.value.lines
+    assert line.startswith("study.csv, row 2: strategies power_bald:bta=1: unknown option 'bta' of power_bald")
 
 
 def test_the_papers_study_before_there_are_data(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import PARTS, ROOT, lacks, required_parts
 
 # A test may skip by itself only for what no set-up can bring.
-OTHER_REASONS = {"this machine has a GPU", "make setup has taken the Nextflow that it found"}
+OTHER_REASONS = {"this machine has a GPU"}
 
 
 @pytest.fixture(autouse=True)

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nnactive_nf.check.grids import case_head
 from nnactive_nf.check.sizes import sizes
-from nnactive_nf.core.budget import Budget, budget_errors, start_problems
+from nnactive_nf.core.budget import start_problems
+from nnactive_nf.core.demands import Demands, all_strategy_errors
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import RawDataset, list_raw
-from nnactive_nf.core.strategies import list_errors, strategy_errors
-from nnactive_nf.core.strategy_file import StrategyFile, load_strategies
 
 Out = TypeVar("Out")
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a (data set, regime) is to be run with.
-
-    Attributes:
-        where: the row of a study table, as messages name it; '' where there is no table.
-        budget: sizes and folds.
-        start_strategy: name of the start's strategy, options included.
-        strategies: names of the strategies, options included.
-    """
-
-    where: str
-    budget: Budget
-    start_strategy: str
-    strategies: tuple[str, ...]
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Row:
-        """From what the workflow writes: a map of the names above, the budget's among them."""
-        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__})
-        return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]))
-
-    def told(self, lines: Sequence[str]) -> list[str]:
-        """Messages about parameters (`--name ..`); in a table they are about the row's cells."""
-        return [f"{self.where}: {line.removeprefix('--')}" if self.where else line for line in lines]
 
 
 @dataclass(frozen=True)
@@ -66,7 +38,7 @@ class Settings:
     free_masks: Path | None
     strategy_file: Path | None
     shown_strategy_file: str
-    rows: tuple[Row, ...]
+    rows: tuple[Demands, ...]
 
 
 def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
@@ -83,7 +55,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     Raises:
         UserError: whatever is wrong with data and settings, all of it at once.
     """
-    errors = _strategy_errors(settings)
+    errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
     raw = _asked(errors, lambda: list_raw(folder, settings.free_masks))
     if raw is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
@@ -117,28 +89,13 @@ def _shown(line: str, folder: Path, settings: Settings) -> str:
     return line.replace(f"({folder}/", f"({settings.shown}/")
 
 
-def _strategy_errors(settings: Settings) -> list[str]:
-    errors: list[str] = []
-    theirs: StrategyFile | None = None
-    if settings.strategy_file is not None:
-        file = settings.strategy_file
-        theirs = _asked(errors, lambda: load_strategies(file, f"--strategy_file {settings.shown_strategy_file}"))
-    if settings.strategy_file is not None and theirs is None:
-        return errors  # whether unknown names are its own cannot be told
-    for row in settings.rows:
-        of_start = strategy_errors("--start_strategy", row.start_strategy, theirs)
-        errors += row.told([*list_errors(row.strategies, theirs), *of_start])
-    return errors
-
-
 def _budget_errors(settings: Settings, raw: RawDataset, groups: Mapping[str, str]) -> list[str]:
     errors = []
     for row in settings.rows:
-        lines = budget_errors(
-            row.budget, test_fraction=settings.test_fraction, cases=len(groups), patients=len(set(groups.values()))
-        )
+        patients = len(set(groups.values()))
+        errors += row.budget_errors(test_fraction=settings.test_fraction, cases=len(groups), patients=patients)
         start = start_problems(start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes))
-        errors += row.told([*lines, *(f"--{line}" for line in start)])
+        errors += row.told([f"--{line}" for line in start])
     return errors
 
 

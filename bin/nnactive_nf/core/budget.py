@@ -24,13 +24,13 @@ def test_cases(test_fraction: float, cases: int) -> int:
     return max(1, round(test_fraction * cases))
 
 
-def budget_errors(budget: Budget, *, test_fraction: float, cases: int, patients: int) -> list[str]:
+def budget_errors(budget: Budget, *, test_fraction: float, cases: int, patients: int | None) -> list[str]:
     """What the pool cannot give, one line each.
 
-    Where patients have several cases, the pool may be larger than `test_fraction` leaves it, as one patient can be all
-    of the test set.
+    Where patients have several cases, or nobody knows how many there are (None), the pool may be larger than
+    `test_fraction` leaves it, as one patient can be all of the test set.
     """
-    pool = cases - (1 if patients < cases else test_cases(test_fraction, cases))
+    pool = cases - (1 if patients is None or patients < cases else test_cases(test_fraction, cases))
     if pool < 1:
         return [f"--test_fraction {test_fraction}: it leaves none of {cases} cases for the pool"]
     whole = budget.patch_size == "whole_image"
@@ -38,7 +38,7 @@ def budget_errors(budget: Budget, *, test_fraction: float, cases: int, patients:
     errors = []
     if budget.folds > pool:
         errors.append(f"--folds {budget.folds}: more folds than cases; the pool has {pool} of {cases} cases")
-    elif budget.folds > patients - 1:
+    elif patients is not None and budget.folds > patients - 1:
         most = f"the pool has at most {patients - 1} of {patients} patients"
         errors.append(f"--folds {budget.folds}: more folds than patients; {most}")
     for name, size in (("start_size", budget.start_size), ("query_size", budget.query_size)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nnactive_nf.core.demands import Demands
 from nnactive_nf.core.files import read_json
 
 
@@ -27,6 +28,8 @@ class Row:
         source: `phantom`, `download` (still to be downloaded) or `folder`.
         folder: where the raw data set is, as the user knows it.
         whole_pool: whether it is the reference on full labels: no strategies, no queries.
+        patients: whether cases may share a patient.
+        demands: what is held against the data.
     """
 
     dataset: str
@@ -52,6 +55,8 @@ class Row:
     features: int | None
     batch_size: int | None
     shards: int
+    patients: bool
+    demands: Demands
 
     @property
     def key(self) -> tuple[str, str]:
@@ -101,7 +106,13 @@ def read_plan(path: Path) -> list[Group]:
 
 
 def _row(entry: dict[str, Any]) -> Row:
-    return _made(Row, {**entry, "strategies": [_made(Strategy, strategy) for strategy in entry["strategies"]]})
+    names = [strategy["name"] for strategy in entry["strategies"]]
+    made = {
+        "strategies": [_made(Strategy, strategy) for strategy in entry["strategies"]],
+        "patients": entry["source"] == "phantom" or bool(entry["groups"] or entry["group_pattern"]),
+        "demands": Demands.of(entry | {"strategies": names}),
+    }
+    return _made(Row, {**entry, **made})
 
 
 def _made(kind: type[Any], entry: dict[str, Any]) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from nnactive_nf.core.demands import all_strategy_errors
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.forecast.counts import one_row_each
 from nnactive_nf.forecast.disk import Publishing, disk_of
-from nnactive_nf.forecast.images import images_of
+from nnactive_nf.forecast.images import Images, Unknown, images_of
 from nnactive_nf.forecast.network import networks_of
-from nnactive_nf.forecast.plan import read_plan, without_sharing
+from nnactive_nf.forecast.plan import Row, read_plan, without_sharing
 from nnactive_nf.forecast.schedule import given_minutes, gpu_hours, jobs_of, minutes_to_finish, stage_minutes
 from nnactive_nf.forecast.text import (
     NO_TIME,
@@ -44,7 +46,17 @@ class Times:
     gpus: tuple[int, ...]
 
 
-def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: Publishing) -> str:
+@dataclass(frozen=True)
+class Own:
+    """A user's strategies, and their file's path as the user knows it."""
+
+    file: Path | None = None
+    shown: str | None = None
+
+
+def forecast(
+    plan: Path, folders: Mapping[str, Path], times: Times, publishing: Publishing, own: Own | None = None
+) -> str:
     """What a plan would take.
 
     Args:
@@ -52,15 +64,27 @@ def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: 
         folders: raw folder of each data set that is there.
         times: what times are told from.
         publishing: what is copied into the results.
+        own: the user's strategies, if there are any.
 
     Raises:
-        UserError: the trace cannot be used, or nnU-Net plans no such configuration for the images.
+        UserError: a strategy or a size that a run would refuse, the trace cannot be used, or nnU-Net plans no such
+            configuration for the images.
     """
     groups = read_plan(plan)
     apart = without_sharing(groups)
     given = given_minutes(times.minutes)
-    trace = _trace(times, given)
+    rows = [group.row for group in groups if not group.row.whole_pool]
+    own = own or Own()
+    errors = all_strategy_errors([row.demands for row in rows], own.file, own.shown)
+    trace = None
+    try:
+        trace = _trace(times, given)
+    except UserError as error:
+        errors += error.lines
+    if errors:
+        raise UserError(*errors)
     images = {dataset: images_of(row, folders.get(dataset)) for dataset, row in one_row_each(groups).items()}
+    _refuse_sizes(rows, images)
     networks = networks_of(groups, images)
     parts = [
         count_lines(groups, apart),
@@ -80,6 +104,18 @@ def forecast(plan: Path, folders: Mapping[str, Path], times: Times, publishing: 
         parts += [minute_lines(minutes), time_lines(ends)]
     parts.append(source_lines(groups, images, minutes))
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _refuse_sizes(rows: Sequence[Row], images: Mapping[str, Images | Unknown]) -> None:
+    """Refuse what the pool cannot give, where the images are known."""
+    errors = []
+    for row in rows:
+        found = images[row.dataset]
+        if isinstance(found, Images):
+            patients = None if row.patients else found.cases
+            errors += row.demands.budget_errors(test_fraction=row.test_fraction, cases=found.cases, patients=patients)
+    if errors:
+        raise UserError(*errors)
 
 
 def _trace(times: Times, given: Mapping[str, float]) -> pd.DataFrame | None:
