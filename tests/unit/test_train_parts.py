@@ -1,4 +1,4 @@
-"""TRAIN's parts: folds, plans, where patches are placed, what a training rests on."""
+"""TRAIN's parts: plans, where patches are placed, what a training rests on."""
 
 from __future__ import annotations
 
@@ -23,47 +23,9 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, load_fold, save_fold
 from nnactive_nf.train.data import AnnotatedPatchLoader, place_window, write_training_folder
-from nnactive_nf.train.folds import assign_folds
 from nnactive_nf.train.plans import training_plans
 from nnactive_nf.train.store import TrainingStore, training_digest
 from nnactive_nf.train.trainer import ActiveTrainer, copied_to_cpu
-
-
-@given(
-    classes=st.lists(st.sets(st.integers(0, 4)), min_size=4, max_size=30),
-    patients=st.integers(4, 30),
-    folds=st.integers(2, 5),
-    seed=st.integers(0, 3),
-)
-def test_every_training_split_holds_every_class(classes: list[set[int]], patients: int, folds: int, seed: int) -> None:
-    classes_in = {f"case_{i:02d}": sorted(found | {0}) for i, found in enumerate(classes)}
-    groups = {case: f"p{i % patients}" for i, case in enumerate(classes_in)}
-    distinct = set(groups.values())
-    if len(distinct) < folds:
-        with pytest.raises(UserError, match="patients have labels"):
-            assign_folds(classes_in, groups, folds, np.random.default_rng(seed))
-        return
-    fold_of = assign_folds(classes_in, groups, folds, np.random.default_rng(seed))
-    assert set(fold_of) == set(classes_in)
-    assert set(fold_of.values()) == set(range(folds))
-    for group in distinct:
-        assert len({fold_of[case] for case in groups if groups[case] == group}) == 1
-    again = assign_folds(dict(reversed(classes_in.items())), groups, folds, np.random.default_rng(seed))
-    assert again == fold_of
-    if len(distinct) >= 5 * folds:  # room for all classes; with fewer patients than that a class may have to yield
-        for index in range(5):
-            holders = [case for case in classes_in if index in classes_in[case]]
-            if len({groups[case] for case in holders}) >= 2:
-                assert len({fold_of[case] for case in holders}) >= 2
-
-
-def test_folds_are_even_and_depend_on_the_seed() -> None:
-    classes_in = {f"case_{i:02d}": [0, 1] for i in range(20)}
-    groups = {case: case for case in classes_in}
-    found = [assign_folds(classes_in, groups, 5, np.random.default_rng(seed)) for seed in range(4)]
-    for fold_of in found:
-        assert sorted(np.bincount(list(fold_of.values()))) == [4] * 5
-    assert len({tuple(fold_of.items()) for fold_of in found}) > 1
 
 
 def test_plans_follow_the_asked_for_patch_and_width(prepared: Path) -> None:
