@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
@@ -20,7 +18,6 @@ from nnactive_nf.core.labels import read_labels
 from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.prepare.raw import list_raw
 from nnactive_nf.prepare.run import Settings, prepare
-from nnactive_nf.prepare.split import case_groups, split_pool_test
 
 SETTINGS = Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
 
@@ -227,46 +224,6 @@ def test_one_case_and_too_few_patients(phantom: Path, tmp_path: Path) -> None:
         run(phantom, tmp_path, Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=3))
     with pytest.raises(UserError, match="configuration 3d_lowres"):
         run(phantom, tmp_path, Settings("phantom", "3d_lowres", 0.25, 1, None, None, folds=2, start_size=8))
-
-
-def test_patients_by_table_and_by_pattern(tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("case,group\na_1,p\na_2,p\nb_1,q\n")
-    assert case_groups(["a_1", "a_2", "b_1"], table, None) == {"a_1": "p", "a_2": "p", "b_1": "q"}
-    assert case_groups(["a_1", "a_2", "b_1"], None, r"(\w)_") == {"a_1": "a", "a_2": "a", "b_1": "b"}
-    with pytest.raises(UserError, match="case c is not in it"):
-        case_groups(["a_1", "c"], table, None)
-    for pattern, message in {
-        "(": "not a regular expression",
-        r"\w": "wants one group",
-        r"(z)": "does not match",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            case_groups(["a_1"], None, pattern)
-
-
-@given(
-    patients=st.lists(st.integers(0, 12), min_size=12, max_size=40),
-    fraction=st.floats(0.1, 0.6),
-    seed=st.integers(0, 5),
-    rare=st.integers(2, 5),
-)
-def test_split_keeps_patients_together_and_classes_in_the_pool(
-    patients: list[int], fraction: float, seed: int, rare: int
-) -> None:
-    groups = {f"case_{i:02d}": f"p{p}" for i, p in enumerate(patients)}
-    voxels = {case: (9, int(i % (12 // rare) == 0)) for i, case in enumerate(groups)}
-    try:
-        split = split_pool_test(groups, voxels, ["background", "rare"], test_fraction=fraction, seed=seed)
-    except UserError:
-        return
-    for group in set(groups.values()):
-        assert len({split[case] for case in groups if groups[case] == group}) == 1
-    pool = [case for case in split if split[case] == "pool"]
-    assert len({groups[case] for case in pool if voxels[case][1]}) >= 2
-    assert 1 <= len(groups) - len(pool) <= max(1, round(fraction * len(groups))) or len(set(groups.values())) < 4
-    again = dict(reversed(groups.items()))
-    assert split_pool_test(again, voxels, ["background", "rare"], test_fraction=fraction, seed=seed) == split
 
 
 def test_listing_tells_foreign_folders(tmp_path: Path) -> None:

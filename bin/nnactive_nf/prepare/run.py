@@ -24,7 +24,14 @@ from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.raw import RawDataset, list_raw
-from nnactive_nf.prepare.split import case_groups, check_start, class_table, split_pool_test
+from nnactive_nf.prepare.split import (
+    CASES_PER_CLASS,
+    case_groups,
+    check_start,
+    class_table,
+    split_pool_test,
+    wanted_test_cases,
+)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -70,7 +77,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     )
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
-    print(f"{len(pool)} cases in the pool, {len(split) - len(pool)} in the test set")
+    _tell_sizes(len(pool), len(split) - len(pool), wanted_test_cases(len(split), settings.test_fraction))
     plans = plan(raw, [fact for fact in facts if split[fact.name] == "pool"], settings.configuration, settings.name)
 
     temporary = out.with_name(f".{out.name}.part")
@@ -96,6 +103,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     temporary.rename(out)
     shape = np.median([case.shape_zyx for case in prepared], axis=0).astype(int).tolist()
     print(f"image grid {prepared[0].spacing_mm} mm (z, y, x), median shape {shape}")
+
+
+def _tell_sizes(pool: int, test: int, wanted: int) -> None:
+    why = f"; {wanted} were asked for, but patients stay together and the pool keeps {CASES_PER_CLASS} of each class"
+    print(f"{pool} cases in the pool, {test} in the test set{why if test != wanted else ''}")
 
 
 def _check_all(raw: RawDataset, workers: int) -> list[CaseFacts]:
