@@ -94,8 +94,8 @@ def split_pool_test(
     """
     _check_classes(groups, class_voxels, class_names)
     members: dict[str, list[str]] = {}
-    for case in sorted(groups):
-        members.setdefault(groups[case], []).append(case)
+    for case, group in groups.items():
+        members.setdefault(group, []).append(case)
     order = sorted(members)
     stream(seed, 0, "prepare", "split").shuffle(order)
     wanted = wanted_test_cases(len(groups), test_fraction)
