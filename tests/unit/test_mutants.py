@@ -15,7 +15,7 @@ SOURCE = """
 def f(a: int = 1, b: bool = True) -> int:
     'text'
     if a < 2:
-        raise ValueError(f"{a} < {2}")
+        raise ValueError(f"{a} < {2}", a - 2)
     print(a)
     return min(x + 1 for x in (a, b) if x)
 """
@@ -28,7 +28,7 @@ def changes(source: str, lines: frozenset[int] | None = None) -> set[str]:
 def test_mutants_of_a_function() -> None:
     assert changes(SOURCE) == {
         "1 -> 2", "1 -> 0", "True -> False", "a < 2 -> a <= 2", "a < 2 -> a >= 2", "2 -> 3", "2 -> 1",
-        "raise ValueError(f'{a} < {2}') -> pass", "print(a) -> pass", "min -> max", "x + 1 -> x - 1",
+        "raise ValueError(f'{a} < {2}', a - 2) -> pass", "print(a) -> pass", "min -> max", "x + 1 -> x - 1",
         "return min((x + 1 for x in (a, b) if x)) -> return None",
         "(x + 1 for x in (a, b) if x) -> (x + 1 for x in (a, b))",
     }  # fmt: skip
