@@ -5,11 +5,12 @@ export NXF_DISABLE_CHECK_LATEST := true
 nextflow := $(CURDIR)/.tools/bin/nextflow
 python := $(CURDIR)/.venv/bin/python
 
-.PHONY: help demo test lint pytest format setup setup-tests lock image sif house clean
+.PHONY: help demo test lint pytest mutants format setup setup-tests lock image sif house clean
 
 help:
 	@echo "make demo    run the workflow on the built-in phantom data set (a few minutes, no GPU needed)"
 	@echo "make test    lint and run all tests; make lint, make pytest: one of them"
+	@echo "make mutants put faults into what changed since main, print those that no unit test sees (CONTRIBUTING.md)"
 	@echo "make setup   only set up .venv and .tools"
 	@echo "make lock    resolve the locked requirements anew"
 	@echo "make image   build the container image (podman or docker); make sif: the Apptainer image"
@@ -40,6 +41,9 @@ lint: setup-tests
 # Unit tests share the cores by file; whole runs go one after the other on one worker (tests/conftest.py).
 pytest: setup-tests
 	$(python) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+mutants: setup-tests
+	$(python) tests/mutants.py $(MUTANTS_ARGS)
 
 format: setup-tests
 	$(python) -m ruff check --fix .

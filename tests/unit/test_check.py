@@ -193,7 +193,7 @@ def test_free_masks_lie_on_the_images_grids(raw: Path, tmp_path: Path) -> None:
 def test_patients_are_looked_up(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("case,group\n")
     (line,) = errors_of(raw, tmp_path, groups=tmp_path / "groups.csv")
-    assert line.endswith("is not in it (8 such cases)")
+    assert line.endswith("is not in it with a group (8 such cases)")
     (line,) = errors_of(raw, tmp_path, group_pattern="(z)")
     assert line.startswith("group_pattern '(z)': does not match case")
 

@@ -13,8 +13,6 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
-from hypothesis import strategies as st
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
 
 from nnactive_nf.core.dataset import Dataset
@@ -24,7 +22,6 @@ from nnactive_nf.core.raw import list_raw
 from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.prepare.check import _by_nibabel, _voxels, check_case
 from nnactive_nf.prepare.run import Settings, prepare
-from nnactive_nf.prepare.split import split_pool_test
 
 SETTINGS = Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
 
@@ -221,30 +218,6 @@ def test_one_case_and_too_few_patients(phantom: Path, tmp_path: Path) -> None:
         run(phantom, tmp_path, Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=3))
     with pytest.raises(UserError, match="configuration 3d_lowres"):
         run(phantom, tmp_path, Settings("phantom", "3d_lowres", 0.25, 1, None, None, folds=2, start_size=8))
-
-
-@given(
-    patients=st.lists(st.integers(0, 12), min_size=12, max_size=40),
-    fraction=st.floats(0.1, 0.6),
-    seed=st.integers(0, 5),
-    rare=st.integers(2, 5),
-)
-def test_split_keeps_patients_together_and_classes_in_the_pool(
-    patients: list[int], fraction: float, seed: int, rare: int
-) -> None:
-    groups = {f"case_{i:02d}": f"p{p}" for i, p in enumerate(patients)}
-    voxels = {case: (9, int(i % (12 // rare) == 0)) for i, case in enumerate(groups)}
-    try:
-        split = split_pool_test(groups, voxels, ["background", "rare"], test_fraction=fraction, seed=seed)
-    except UserError:
-        return
-    for group in set(groups.values()):
-        assert len({split[case] for case in groups if groups[case] == group}) == 1
-    pool = [case for case in split if split[case] == "pool"]
-    assert len({groups[case] for case in pool if voxels[case][1]}) >= 2
-    assert 1 <= len(groups) - len(pool) <= max(1, round(fraction * len(groups))) or len(set(groups.values())) < 4
-    again = dict(reversed(groups.items()))
-    assert split_pool_test(again, voxels, ["background", "rare"], test_fraction=fraction, seed=seed) == split
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii"])

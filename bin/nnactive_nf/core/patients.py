@@ -46,8 +46,12 @@ def _from_table(cases: Sequence[str], table: Path) -> dict[str, str]:
         raise UserError(f"{table}: cannot be read as CSV ({error})") from None
     if not {"case", "group"} <= set(rows.columns):
         raise UserError(f"{table}: wants the columns 'case' and 'group', it has {list(rows.columns)}")
-    groups = dict(zip(rows["case"], rows["group"].astype(str), strict=True))
+    rows = rows[["case", "group"]].dropna().drop_duplicates()
+    twice = rows["case"][rows["case"].duplicated()].tolist()
+    if twice:
+        raise UserError(f"{table}: case {twice[0]} is in two groups; a case is of one patient")
+    groups = dict(zip(rows["case"], rows["group"], strict=True))
     misses = [case for case in cases if case not in groups]
     if misses:
-        raise UserError(f"{table}: case {misses[0]} is not in it ({len(misses)} such cases)")
+        raise UserError(f"{table}: case {misses[0]} is not in it with a group ({len(misses)} such cases)")
     return {case: groups[case] for case in cases}

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from nnactive_nf.core.budget import CASES_PER_CLASS, test_cases
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
@@ -71,7 +72,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     )
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
-    print(f"{len(pool)} cases in the pool, {len(split) - len(pool)} in the test set")
+    _tell_sizes(len(pool), len(split) - len(pool), test_cases(settings.test_fraction, len(split)))
     plans = plan(raw, [fact for fact in facts if split[fact.name] == "pool"], settings.configuration, settings.name)
 
     temporary = out.with_name(f".{out.name}.part")
@@ -97,6 +98,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     temporary.rename(out)
     shape = np.median([case.shape_zyx for case in prepared], axis=0).astype(int).tolist()
     print(f"image grid {prepared[0].spacing_mm} mm (z, y, x), median shape {shape}")
+
+
+def _tell_sizes(pool: int, test: int, wanted: int) -> None:
+    why = f"; {wanted} were asked for, but patients stay together and the pool keeps {CASES_PER_CLASS} of each class"
+    print(f"{pool} cases in the pool, {test} in the test set{why if test != wanted else ''}")
 
 
 def _check_all(raw: RawDataset, workers: int) -> list[CaseFacts]:

@@ -21,8 +21,10 @@ def split_pool_test(
 ) -> dict[str, str]:
     """Split cases into `pool` and `test`, patients together.
 
-    Patients are shuffled by the seed and go to the test set until it holds `test_fraction` of the cases; a patient
-    stays in the pool where the pool would else be left with a class in fewer than 2 cases or 2 patients.
+    Patients are shuffled by the seed and go to the test set as long as it holds no more than `test_fraction` of the
+    cases; a patient stays in the pool where the pool would else be left with a class in fewer than 2 patients. So the
+    test set may be smaller than asked for; it is larger only where every patient that can be spared has more cases than
+    all of it, and is the first of the smallest of them.
 
     Args:
         groups: patient of each case.
@@ -36,22 +38,24 @@ def split_pool_test(
     """
     _check_classes(groups, class_voxels, class_names)
     members: dict[str, list[str]] = {}
-    for case in sorted(groups):
-        members.setdefault(groups[case], []).append(case)
+    for case, group in groups.items():
+        members.setdefault(group, []).append(case)
     order = sorted(members)
     stream(seed, 0, "prepare", "split").shuffle(order)
     wanted = test_cases(test_fraction, len(groups))
     test: set[str] = set()
     pool = set(groups)
+
+    def can_spare(group: str) -> bool:
+        return not _problems(pool - set(members[group]), groups, class_voxels, class_names)
+
     for group in order:
-        if len(test) >= wanted:
-            break
-        rest = pool - set(members[group])
-        if len(test) + len(members[group]) > wanted and test:
-            continue
-        if not _problems(rest, groups, class_voxels, class_names):
+        if len(test) + len(members[group]) <= wanted and can_spare(group):
             test |= set(members[group])
-            pool = rest
+            pool -= set(members[group])
+    if not test:
+        smallest = min(filter(can_spare, order), key=lambda group: len(members[group]), default=None)
+        test = set() if smallest is None else set(members[smallest])
     if not test:
         raise UserError(
             f"{len(groups)} cases of {len(members)} patients cannot be split: the pool needs each class in "
@@ -63,8 +67,8 @@ def split_pool_test(
 def _check_classes(
     groups: Mapping[str, str], class_voxels: Mapping[str, Sequence[int]], class_names: Sequence[str]
 ) -> None:
-    if len(groups) < 2:
-        raise UserError(f"only {len(groups)} case: a pool and a test set need at least {CASES_PER_CLASS + 1} cases")
+    if len(groups) <= CASES_PER_CLASS:
+        raise UserError(f"only {len(groups)} case(s): a pool and a test set need at least {CASES_PER_CLASS + 1}")
     problems = _problems(set(groups), groups, class_voxels, class_names)
     if problems:
         raise UserError(*problems)
@@ -77,7 +81,7 @@ def _problems(
     for index, name in enumerate(class_names):
         holders = [case for case in sorted(cases) if class_voxels[case][index] > 0]
         patients = {groups[case] for case in holders}
-        if len(holders) < CASES_PER_CLASS or len(patients) < CASES_PER_CLASS:
+        if len(patients) < CASES_PER_CLASS:
             problems.append(
                 f"class '{name}' is in {len(holders)} cases of {len(patients)} patients; the start and the folds need "
                 f"it in {CASES_PER_CLASS} cases of {CASES_PER_CLASS} patients"

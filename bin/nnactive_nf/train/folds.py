@@ -8,6 +8,10 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 
+# Dealings that are tried. Of the problems of tests/unit/test_train_folds.py each that has a solution was solved by the
+# 4th; all are made only where a class must yield.
+TRIES = 100
+
 
 def assign_folds(
     classes_in: Mapping[str, Sequence[int]], groups: Mapping[str, str], folds: int, rng: np.random.Generator
@@ -15,13 +19,19 @@ def assign_folds(
     """Validation fold of each labelled case (design, section 5).
 
     The rarest class first sends 2 of its patients into 2 different folds, so that whichever fold is left out, the rest
-    holds the class. Then the other patients go, in random order, to the fold with the fewest cases.
+    holds the class. Then the other patients go, in random order, to the fold with the fewest cases. Where a class finds
+    its patients in one fold already, all is dealt anew in another random order; where that never ends well (3 classes,
+    each in 2 of 3 patients, cannot be in 2 folds each), the dealing counts that parts the most classes. A class of one
+    patient is in one fold whatever is done.
 
     Args:
         classes_in: class indices with labelled voxels, per labelled case.
         groups: patient of each case.
         folds: number of folds, 2 or more.
         rng: the stream of this (seed, cycle).
+
+    Returns:
+        Fold of each case; no fold is empty.
 
     Raises:
         UserError: fewer patients with labels than folds.
@@ -31,7 +41,33 @@ def assign_folds(
         members.setdefault(groups[case], []).append(case)
     if len(members) < folds:
         raise UserError(f"{folds} folds: only {len(members)} patients have labels; lower --folds or raise --start_size")
-    order = sorted(members)
+    sizes = {group: len(cases) for group, cases in members.items()}
+    holders: dict[int, set[str]] = {}
+    for case, found in classes_in.items():
+        for index in found:
+            holders.setdefault(index, set()).add(groups[case])
+    shared = {index: holders[index] for index in sorted(holders) if len(holders[index]) >= 2}
+
+    def in_one_fold(fold_of: Mapping[str, int]) -> int:
+        return sum(len({fold_of[group] for group in patients}) == 1 for patients in shared.values())
+
+    best = _deal(sizes, shared, folds, rng)
+    for _ in range(TRIES - 1):
+        if in_one_fold(best) == 0:
+            break
+        best = min(best, _deal(sizes, shared, folds, rng), key=in_one_fold)
+    return {case: best[group] for group, cases in sorted(members.items()) for case in cases}
+
+
+def _deal(
+    sizes: Mapping[str, int], holders: Mapping[int, set[str]], folds: int, rng: np.random.Generator
+) -> dict[str, int]:
+    """Fold of each patient, from the patients' numbers of cases and the patients that hold each class.
+
+    Equally rare classes take their turns in random order. No fold stays empty: a class withholds one fold at most, in
+    which a patient of its is, so a patient goes to an empty fold as long as there is one, and there are enough.
+    """
+    order = sorted(sizes)
     rng.shuffle(order)
     fold_of: dict[str, int] = {}
     size = [0] * folds
@@ -39,40 +75,19 @@ def assign_folds(
     def put(group: str, among: Sequence[int]) -> None:
         fold = min(among, key=lambda f: (size[f], f))
         fold_of[group] = fold
-        size[fold] += len(members[group])
+        size[fold] += sizes[group]
 
-    holders = {
-        index: [group for group in order if any(index in classes_in[case] for case in members[group])]
-        for index in sorted({index for found in classes_in.values() for index in found})
-    }
-    for index in sorted(holders, key=lambda i: (len(holders[i]), i)):
+    turns = rng.permutation(sorted(holders)).tolist()
+    for index in sorted(turns, key=lambda i: len(holders[i])):
         taken = {fold_of[group] for group in holders[index] if group in fold_of}
-        for group in holders[index]:
+        for group in order:
             if len(taken) >= 2:
                 break
-            free = [fold for fold in range(folds) if fold not in taken]
-            if group not in fold_of and free:
-                put(group, free)
+            if group in holders[index] and group not in fold_of:
+                put(group, [fold for fold in range(folds) if fold not in taken])
                 taken.add(fold_of[group])
     left = [group for group in order if group not in fold_of]
     # Large patients first fill the folds most evenly; the sort is stable, so equal ones keep their random order.
-    for group in sorted(left, key=lambda g: -len(members[g])):
+    for group in sorted(left, key=lambda g: -sizes[g]):
         put(group, range(folds))
-    _fill_empty_folds(fold_of, members, classes_in, folds)
-    return {case: fold_of[group] for group, cases in sorted(members.items()) for case in cases}
-
-
-def _fill_empty_folds(
-    fold_of: dict[str, int], members: Mapping[str, Sequence[str]], classes_in: Mapping[str, Sequence[int]], folds: int
-) -> None:
-    """Move a patient from the fullest fold into each empty one (many rare classes can leave one empty)."""
-    for fold in range(folds):
-        if fold in fold_of.values():
-            continue
-        counts = [sum(f == other for f in fold_of.values()) for other in range(folds)]
-        fullest = max(range(folds), key=lambda f: (counts[f], -f))
-        moved = max(
-            (group for group, f in fold_of.items() if f == fullest),
-            key=lambda g: (-len({i for case in members[g] for i in classes_in[case]}), g),
-        )
-        fold_of[moved] = fold
+    return fold_of

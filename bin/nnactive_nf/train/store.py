@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +60,34 @@ class TrainingStore:
             torch.save(dict(state), temporary)
 
     def finish(self, checkpoint: FoldCheckpoint, record: Mapping[str, Any]) -> None:
-        """Write the finished fold and drop the state to go on from."""
+        """Write the finished fold; the record last, so that a fold that has one is whole."""
         save_fold(self.folder / "checkpoint.pth", checkpoint)
         write_json(self.folder / "training.json", record)
-        (self.folder / "latest.pth").unlink(missing_ok=True)
 
     def deliver(self, out: Path, ids: Mapping[str, Any]) -> None:
         """Put the finished fold into a task's output folder, its record under the ids of this task.
 
+        The state to go on from goes only now, since a task may be killed when it has just finished the fold.
+
         On one file system the checkpoint is there under a second name, so that it takes its room once. Neither is ever
         written to: the store replaces its files, and --cleanup_work leaves checkpoints alone.
+
+        Raises:
+            UserError: the fold or its record is damaged.
         """
-        load_fold(self.folder / "checkpoint.pth")  # a damaged store must not pass for a training
+        try:
+            load_fold(self.folder / "checkpoint.pth")  # a damaged store must not pass for a training
+            record = read_json(self.folder / "training.json")
+        except UserError as error:
+            raise UserError(f"{error}; delete {self.folder}, and the fold is trained anew") from None
         temporary = out.with_name(f".{out.name}.part")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         _link_or_copy(self.folder / "checkpoint.pth", temporary / "checkpoint.pth")
-        write_json(temporary / "training.json", read_json(self.folder / "training.json") | dict(ids))
+        write_json(temporary / "training.json", record | dict(ids))
         temporary.rename(out)
+        with suppress(OSError):  # there is none, or the store is someone else's
+            (self.folder / "latest.pth").unlink()
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
