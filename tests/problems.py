@@ -58,8 +58,8 @@ class MemoryMaps:
     def read(self, case: str, name: str, lead: tuple = ()) -> np.ndarray:
         return self.cases[case].maps[name][lead]
 
-    def feature_grid(self, case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (0, 0, 0), (4, 4, 4)
+    def feature_cell(self, case: str) -> tuple[int, int, int]:
+        return 4, 4, 4
 
 
 def problem(seed: int, values: str, strategy: str, images: int = 3, longest: int = 7, **changes: Any) -> brute.Problem:
