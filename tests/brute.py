@@ -271,10 +271,7 @@ def kmeans_bald(problem: Problem, factor: int, cell: int = 4) -> list[Pick]:
         plain = scores(problem, case, entropy(case, "mutual_information"))
         features = case.maps["fold_features"]
         for start, value in take(problem, case, plain, factor * problem.per_image):
-            at = [
-                tuple(min(i // cell, n - 1) for i, n in zip(v, features.shape[1:], strict=True))
-                for v in voxels(start, size)
-            ]
+            at = [tuple(i // cell for i in v) for v in voxels(start, size)]
             ranked.append(
                 ((name, start, ALL, value), [float(np.mean([f[i] for i in at], dtype=float)) for f in features])
             )

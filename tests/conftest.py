@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,9 @@ executor {
 
 QUIET = "".join(f"{report}.enabled = false\n" for report in ("trace", "report", "timeline", "dag"))
 
+# The same examples at each run, and others with --hypothesis-seed: a number, or `random` for a new one each time.
 settings.register_profile("project", deadline=None, derandomize=True, print_blob=False)
+settings.register_profile("seeded", settings.get_profile("project"), derandomize=False, database=None)
 settings.load_profile("project")
 
 
@@ -81,8 +84,19 @@ def lacks(part: str, why: str) -> NoReturn:
     pytest.skip(why)
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads the seed and pytest-xdist hands it on
+def pytest_configure(config: pytest.Config) -> None:
     required_parts(os.environ)  # a name that is not known is told at once
+    seed = config.getoption("--hypothesis-seed")
+    if seed == "random":
+        config.option.hypothesis_seed = str(secrets.randbelow(1 << 32))
+    if seed is not None:
+        settings.load_profile("seeded")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("--hypothesis-seed")
+    return None if seed is None else f"to see these examples again: --hypothesis-seed={seed}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

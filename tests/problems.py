@@ -13,6 +13,7 @@ import pandas as pd
 import tiny
 
 from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.query.pool import Candidate, Pool
 from nnactive_nf.query.run import Choice, choice_of
@@ -58,16 +59,45 @@ class MemoryMaps:
     def read(self, case: str, name: str, lead: tuple = ()) -> np.ndarray:
         return self.cases[case].maps[name][lead]
 
-    def feature_grid(self, case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (0, 0, 0), (4, 4, 4)
+    def feature_cell(self, case: str) -> tuple[int, int, int]:
+        return 4, 4, 4
 
 
 def problem(seed: int, values: str, strategy: str, images: int = 3, longest: int = 7, **changes: Any) -> brute.Problem:
     """A random problem: shapes, patch, stride, labelled boxes, free voxels, maps.
 
     `values` says what maps look like: `random`, `ties` (few values), `zeros` (mostly 0), `flat` (one value per map).
+    Where the size is not given, nine problems of ten have room for it; of the others some end in too few candidates.
     """
     rng = np.random.default_rng(seed)
+    made = _drawn(rng, seed, values, strategy, images, longest, changes)
+    if "size" in changes or np.random.default_rng((seed, 1)).random() < 0.1:
+        return made
+    while not (most := sum(room(made).values())):
+        made = _drawn(rng, seed, values, strategy, images, longest, changes)
+    return replace(made, size=int(rng.integers(1, min(most, 8) + 1)))
+
+
+def room(made: brute.Problem) -> dict[str, int]:
+    """Patches of each image that fit beside each other, laid down in the order of their start positions."""
+    fit = {}
+    for name, case in made.cases.items():
+        barred = np.zeros(case.shape, dtype=bool)
+        for start, size in case.boxes:
+            barred[Box(start, size).slices] = True
+        fit[name] = 0
+        for start in made.starts(case):
+            place = Box(start, made.patch_in(case)).slices
+            free = 0.0 if case.free is None else case.free[place].mean()
+            if fit[name] < made.per_image and not barred[place].any() and free <= made.free_overlap:
+                barred[place] = True
+                fit[name] += 1
+    return fit
+
+
+def _drawn(
+    rng: np.random.Generator, seed: int, values: str, strategy: str, images: int, longest: int, changes: dict[str, Any]
+) -> brute.Problem:
     patch = tuple(int(n) for n in rng.integers(1, 5, size=3))
     made = brute.Problem(
         cases={}, patch=patch, stride=tuple(int(n) for n in rng.integers(1, 4, size=3)),

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import blosc2
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -141,14 +140,8 @@ def uncertainty(
         for case in sorted(maps):
             write_case(file, case, maps[case])
             if "fold_features" in maps[case]:
-                add_feature_grid(file, case, (0, 0, 0), (4, 4, 4))
+                file["cases"][case]["fold_features"].attrs["cell_zyx"] = (4, 4, 4)
     return path
-
-
-def add_feature_grid(file: h5py.File, case: str, start_zyx: Sequence[int], cell_zyx: Sequence[int]) -> None:
-    """Say where the cells of `fold_features` lie."""
-    attributes = file["cases"][case]["fold_features"].attrs
-    attributes["start_zyx"], attributes["cell_zyx"] = list(start_zyx), list(cell_zyx)
 
 
 def probabilities(rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnactive_nf.annotate.run import annotate, write
+from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.query_table import write_query
@@ -141,7 +142,21 @@ def test_labels_and_oracle_of_another_data_set_are_told(folder: Path, tmp_path: 
         annotate(folder / "prepared", oracle, query, strategy="s", node="n", cycle=0)
     labels = annotate(tmp_path / "other", oracle, query, strategy="s", node="n", cycle=0)
     write(tmp_path / "foreign.h5", labels)
-    with pytest.raises(UserError, match=r"foreign\.h5"):
+    with pytest.raises(UserError, match=r"foreign\.h5: mask of case a has shape \(3, 3, 3\), the image has"):
+        ask(folder, table(tmp_path / "q1.csv", ("b", 0, 0, 0, 2, 2, 2)), 1, tmp_path / "foreign.h5")
+
+
+@pytest.mark.parametrize(
+    "classes", [Classes(("background", "tail", "head"), (0, 2, 7)), Classes(("background", "head", "tail"), (0, 2, 8))]
+)
+def test_labels_of_other_classes_are_told(folder: Path, tmp_path: Path, classes: Classes) -> None:
+    """The same cases and shapes, other names or values."""
+    other = tiny.prepared(tmp_path / "other", SHAPES, test=["t"], classes=classes)
+    tiny.oracle(tmp_path / "oracle.h5", other)
+    query = table(tmp_path / "q.csv", ("a", 0, 0, 0, 2, 2, 2))
+    before = annotate(tmp_path / "other", tmp_path / "oracle.h5", query, strategy="s", node="n", cycle=0)
+    write(tmp_path / "foreign.h5", before)
+    with pytest.raises(UserError, match=r"foreign\.h5: its classes are not those of the data set tiny"):
         ask(folder, table(tmp_path / "q1.csv", ("b", 0, 0, 0, 2, 2, 2)), 1, tmp_path / "foreign.h5")
 
 

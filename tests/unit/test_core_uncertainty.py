@@ -69,15 +69,14 @@ def test_the_head_says_what_the_maps_rest_on(tmp_path):
         assert list(file.attrs["maps"]) == ["expected_entropy", "predictive_entropy"]
 
 
-def test_feature_grid(tmp_path):
+def test_feature_cell(tmp_path):
     features = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 3, 2, 2)
     path = write(tmp_path / "u.h5", {"a": {"fold_features": features}})
     with h5py.File(path, "a") as file:
-        file["cases/a/fold_features"].attrs["start_zyx"] = (0, 1, 2)
         file["cases/a/fold_features"].attrs["cell_zyx"] = (1, 2, 2)
     maps = UncertaintyMaps([path], SHAPES)
     np.testing.assert_array_equal(maps.read("a", "fold_features"), features)
-    assert maps.feature_grid("a") == ((0, 1, 2), (1, 2, 2))
+    assert maps.feature_cell("a") == (1, 2, 2)
 
 
 def test_a_broken_off_write_leaves_nothing(tmp_path):

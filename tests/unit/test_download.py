@@ -307,6 +307,31 @@ def test_a_slower_run_takes_the_folder_of_the_faster(
     assert contents(tmp_path) == FILES
 
 
+def test_another_run_that_ends_between_two_looks_makes_no_error(
+    server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's folder gets its name right after this run's first look at it, whichever look that is."""
+    seen: list[Path] = []
+
+    def then_the_other_renames(look: Callable[[Path], bool]) -> Callable[[Path], bool]:
+        def looked(path: Path) -> bool:
+            found = look(path)
+            if tmp_path / NAME in (path, *path.parents):
+                seen.append(path)
+                if len(seen) == 1:
+                    fetch(TASK, tmp_path, server.address)
+            return found
+
+        return looked
+
+    with monkeypatch.context() as patched:
+        for name in ("exists", "is_file"):
+            patched.setattr(Path, name, then_the_other_renames(getattr(Path, name)))
+        assert fetch(TASK, tmp_path, server.address) == tmp_path / NAME
+    assert len(seen) > 1
+    assert contents(tmp_path) == FILES
+
+
 def command(folder: Path, address: str, task: str = NAME) -> list[str]:
     return [sys.executable, str(ROOT / "bin/download.py"), "--task", task, "--folder", str(folder), "--bucket", address]
 

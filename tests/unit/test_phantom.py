@@ -78,7 +78,9 @@ def test_images_are_finite_and_zero_outside_the_body_alone(phantom):
 def test_same_seed_same_bytes_and_cases_do_not_depend_on_their_number(tmp_path):
     write_phantom(tmp_path / "few", seed=5, cases=2)
     write_phantom(tmp_path / "more", seed=5, cases=3)
-    for path in sorted((tmp_path / "few" / "imagesTr").iterdir()):
+    few = sorted((tmp_path / "few" / "imagesTr").iterdir())
+    assert len(few) == 2
+    for path in few:
         assert path.read_bytes() == (tmp_path / "more" / "imagesTr" / path.name).read_bytes()
 
 

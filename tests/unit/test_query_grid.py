@@ -1,10 +1,12 @@
 """Running sums, positions and picks."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import brute
 import numpy as np
+import problems
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,6 +81,33 @@ def test_free_voxels_up_to_the_limit() -> None:
         scores = Scores(np.zeros(grid.counts, dtype=np.int64), grid)
         scores.bar_free(planes_of(free), limit)
         assert scores.best()[0].start_zyx[2] == first
+
+
+@pytest.mark.parametrize("hundredths", [28, 29, 57, 58])
+def test_a_share_of_a_hundred_voxels_may_be_free(hundredths: int) -> None:
+    """0.29 x 100 is 28.999999999999996 in floating point, and 29 voxels."""
+    made = problems.problem(0, "flat", "", images=1, size=1, patch=(1, 1, 100), stride=(1, 1, 1), per_image=1)
+    (case,) = made.cases.values()
+    case.shape, case.boxes, case.free = (1, 1, 100), [], np.zeros((1, 1, 100), dtype=bool)
+    pool, _ = problems.pool_of(replace(made, free_overlap=hundredths / 100), "random")
+    for voxels in (hundredths, hundredths + 1):
+        case.free[..., :voxels] = True
+        image = pool.image(pool.cases[0])
+        assert image.may_take(image.grid.box((0, 0, 0))) == (voxels == hundredths)
+        assert image.allowed(image.grid).all() == (voxels == hundredths)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "uint8", "bool"])
+def test_means_of_a_map_are_on_its_own_scale(kind: str) -> None:
+    made = problems.problem(0, "flat", "", images=1, patch=(2, 3, 2), stride=(2, 1, 3), size=1)
+    (case,) = made.cases.values()
+    case.shape = (5, 4, 6)
+    values = (np.random.default_rng(0).random(case.shape) * (2 if kind == "bool" else 200)).astype(int).astype(kind)
+    image = problems.pool_of(made, "random")[0].image(next(iter(made.cases)))
+    means = image.patch_means(values)
+    assert means.shape == image.grid.counts
+    for index in product(*map(range, image.grid.counts)):
+        assert means[index] == pytest.approx(values[image.grid.box(index).slices].mean(dtype=np.float64))
 
 
 def test_minus_infinity_ranks_last_and_can_be_taken() -> None:

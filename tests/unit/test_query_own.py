@@ -117,3 +117,70 @@ def test_private_and_imported_names_are_no_strategies(run) -> None:
     for name in ("_help", "dedent", "sqrt"):
         with pytest.raises(UserError, match="unknown strategy"):
             run(name, code)
+
+
+CHOOSING = (
+    "MAPS = []\nclass mine:\n def scores(self, image):\n  import numpy as np\n  return np.zeros(image.grid.counts)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("box=type(best.box)((0, 0, 9), (4, 4, 4))", r"size_zyx=\(4, 4, 4\)\), outside the image a$"),
+        ("box=type(best.box)((-1, 0, 0), (4, 4, 4))", "outside the image a$"),
+        ("box=type(best.box)((0, 0, 0), (4, 0, 4))", "outside the image a$"),
+        ("case='z'", "chose case z, which is not in the pool"),
+    ],
+)
+def test_a_choice_outside_the_image_or_the_pool_is_told(run, change: str, message: str) -> None:
+    code = CHOOSING + (
+        " def choose(self, candidates, pool, size):\n  best, others = candidates[0], candidates[-5:]\n"
+        f"  return [best._replace({change}), *others]\n"
+    )
+    with pytest.raises(UserError, match=message):
+        run("mine", code)
+    picks, *_ = run("mine", code.replace(change, "score=1"))  # all else is as it must be
+    assert len(picks) == 6
+
+
+def test_a_strategy_with_maps_cannot_start(run) -> None:
+    code = "def mine(image): return image.intensities()[0]\n"
+    with pytest.raises(UserError, match="needs a trained model, so it cannot be the start strategy"):
+        run("mine", MAPPED + code, start=True)
+    assert len(run("mine", "MAPS = []\n" + code, start=True)[0]) == 6
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "MAPS = []\ndef mine(image): return image.oracle() * 1.0\n",
+        CHOOSING + " def choose(self, candidates, pool, size):\n"
+        "  return sorted(candidates, key=lambda c: -pool.image(c.case).oracle()[c.box.slices].sum())[:size]\n",
+    ],
+    ids=["in scores", "in choose"],
+)
+def test_a_strategy_sees_no_truth_after_the_class_guarantee(tmp_path: Path, code: str) -> None:
+    tiny.oracle(tmp_path / "oracle.h5", tiny.prepared(tmp_path / "prepared", SHAPES))
+    path = tmp_path / "mine.py"
+
+    def ask(code: str):
+        path.write_text(code)
+        settings = Settings("mine", 1, 0, 3, 8, (4, 4, 4), start=True, class_guarantee=True)
+        return query(tmp_path / "prepared", settings, strategy_file=path, oracle_file=tmp_path / "oracle.h5")[0]
+
+    with pytest.raises(UserError, match="'mine' needs the ground truth"):
+        ask(code)
+    assert len(ask("MAPS = []\ndef mine(image): return image.intensities()[0]\n")) == 8
+
+
+def test_options_in_any_order_are_one_strategy(run) -> None:
+    """Random streams are keyed by the name, so another order must not be another draw."""
+    code = (
+        "MAPS = []\ndef mine(image, first=0, second=0):\n"
+        " return image.rng().normal(first, 1 + second, size=image.shape_zyx)\n"
+    )
+    one, choice, _ = run("mine:second=2:first=1", code)
+    other, same, _ = run("mine:first=1:second=2", code)
+    assert choice.name == same.name == "mine:first=1:second=2"
+    assert [pick[:3] for pick in one] == [pick[:3] for pick in other]

@@ -32,6 +32,8 @@ def test_never_an_overlap_never_outside_always_as_many_as_asked(text: str, seed:
             picks = choose(pool, choice, made.size)
         except UserError as error:
             assert f"wants {made.size} patches, but the pool has only" in str(error)
+            # An image with room for one patch gives one, whatever the strategy; `coverage` may find no tile there.
+            assert made.size > sum(fit > 0 for fit in problems.room(made).values()) or text == "coverage"
             return
     assert len(picks) == made.size
     for pick in picks:
@@ -47,6 +49,18 @@ def test_never_an_overlap_never_outside_always_as_many_as_asked(text: str, seed:
         assert not np.isnan(pick.score)
     for a, b in combinations(picks, 2):
         assert a.case != b.case or not intersects(a.box, b.box)
+
+
+@pytest.mark.parametrize("text", ["predictive_entropy", "random", "class_pe", "coverage"])
+def test_most_problems_have_room_for_the_query_and_some_have_not(text: str) -> None:
+    few = 0
+    for seed in range(80):
+        made = problems.problem(seed, "random", "")
+        try:
+            choose(*problems.pool_of(made, text), made.size)
+        except UserError:
+            few += 1
+    assert 1 <= few <= 16, few
 
 
 @pytest.mark.parametrize("text", NAMES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nnactive_nf.query import stratified
 from nnactive_nf.query.run import choose
-from nnactive_nf.query.stratified import caps, exponential, quotas, sigmoid
+from nnactive_nf.query.stratified import caps, exponential, quotas, shares, sigmoid
 
 NAMES = ("background", "spleen", "left kidney", "liver", "stomach")
 VALUES = (0, 1, 5, 6, 44)
@@ -96,6 +96,14 @@ def test_caps(per_image: int, classes: int, fraction: float) -> None:
     hundredths = round(fraction * 100)
     assert cap["all"] == max(1, per_image * (100 - hundredths) // 100)
     assert {cap[name] for name in names} == {max(1, per_image * hundredths // (100 * (classes + 1)))}
+
+
+@pytest.mark.parametrize("hundredths", range(1, 100))
+def test_shares_of_a_hundred_are_exact(hundredths: int) -> None:
+    """0.29 x 100 is 28.999999999999996 in floating point, and 29 patches."""
+    assert shares(100, hundredths / 100, 2) == (hundredths, 100 - hundredths)
+    assert caps(200, hundredths / 100, ["one"])["one"] == hundredths
+    assert caps(100, hundredths / 100, ["one"])["all"] == 100 - hundredths
 
 
 def test_an_image_gives_each_class_its_cap() -> None:

@@ -13,7 +13,10 @@ from scipy import stats
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.query.randomly import border_of
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.query.diverse import scaled
+from nnactive_nf.query.pool import Candidate
+from nnactive_nf.query.randomly import border_of, guaranteed
 from nnactive_nf.query.run import Settings, choose, query
 
 
@@ -191,6 +194,77 @@ def test_a_budget_below_the_guarantee_and_a_class_in_no_case_are_told(pool) -> N
     tiny.oracle(folder / "nothing.h5", dataset, nothing)
     with pytest.raises(UserError, match="class 'head' is in no case"):
         query(folder / "other", settings, oracle_file=folder / "nothing.h5")
+
+
+@pytest.mark.parametrize("start", ["random", "random_fg66", "coverage"])
+def test_guaranteed_patches_count_towards_an_images_most(start: str, tmp_path: Path) -> None:
+    """Three images that give three patches each; six of the nine are the guarantee's."""
+    dataset = tiny.prepared(tmp_path / "prepared", {f"c{i}": (8, 8, 8) for i in range(3)})
+    tiny.oracle(tmp_path / "oracle.h5", dataset)
+
+    def ask(size: int, seed: int):
+        settings = Settings(start, seed, 0, 3, size, (2, 2, 2), per_image=3, start=True, class_guarantee=True)
+        return query(tmp_path / "prepared", settings, oracle_file=tmp_path / "oracle.h5")[0]
+
+    for seed in range(3):
+        assert Counter(pick.case for pick in ask(9, seed)) == dict.fromkeys(dataset.pool, 3)
+        with pytest.raises(UserError, match="wants 4 patches, but the pool has only 3"):
+            ask(10, seed)
+
+
+def test_the_guarantee_takes_no_more_than_an_images_most(tmp_path: Path) -> None:
+    made = problems.problem(0, "flat", "", size=6, patch=(2, 2, 2), stride=(1, 1, 1), per_image=1)
+    for case in made.cases.values():
+        case.shape, case.boxes, case.free, case.truth = (12, 12, 12), [], None, blob()
+    said: list[str] = []
+    pool, _ = problems.pool_of(made, "random", tmp_path, log=said.append)
+    found = guaranteed(pool, 6)
+    assert sorted(pick.case for pick in found) == pool.cases
+    assert [line.split("; ")[0] for line in said] == [
+        "class 'head' gets 1 of its 2 guaranteed patches",
+        "class 'tail' gets 0 of its 2 guaranteed patches",
+    ]
+
+
+def alike(folder: Path, looks: dict[str, float]) -> None:
+    """Prepared images of 4 x 4 x 4 voxels of one value each; each is one tile."""
+    images = {case: np.full((1, 4, 4, 4), value, dtype=np.float32) for case, value in looks.items()}
+    tiny.prepared(folder, dict.fromkeys(looks, (4, 4, 4)), images=images)
+
+
+def test_coverage_of_identical_tiles_takes_each_look_first(tmp_path: Path) -> None:
+    """Four images of one look and one of another: two of one look only where none of another is left."""
+    alike(tmp_path / "prepared", {"a": 0.1, "b": 0.1, "c": 5.0, "d": 0.1, "e": 0.1})
+    for seed in range(10):
+        settings = Settings("coverage", seed, 0, 3, 5, (4, 4, 4), start=True)
+        picks, *_ = query(tmp_path / "prepared", settings)
+        assert "c" in {pick.case for pick in picks[:2]}
+        assert sorted(pick.case for pick in picks) == list("abcde")
+        assert [pick.score > 0 for pick in picks] == [False, True, False, False, False]
+
+
+def test_coverage_of_nothing_but_identical_tiles(tmp_path: Path) -> None:
+    alike(tmp_path / "prepared", dict.fromkeys("abcd", 0.1))
+    firsts = set()
+    for seed in range(10):
+        picks, *_ = query(tmp_path / "prepared", Settings("coverage", seed, 0, 3, 4, (4, 4, 4), start=True))
+        assert sorted(pick.case for pick in picks) == list("abcd")
+        assert {pick.score for pick in picks} == {0.0}
+        firsts.add(picks[0].case)
+    assert len(firsts) > 1
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_constant_features_say_nothing_and_others_weigh_the_same(centre: bool) -> None:
+    """Three times 0.1 has a deviation of 1e-17 in floating point: divided by it, rounding would be a feature."""
+    rows = [(0.1, 0.0, 1.0, -2e13), (0.1, 0.0, 2.0, 0.0), (0.1, 0.0, 6.0, 1e13)]
+    box = Box((0, 0, 0), (1, 1, 1))
+    found = scaled([Candidate("a", box, 0.0, features=np.array(row)) for row in rows], centre)
+    assert np.std([row[0] for row in rows]) > 0
+    assert (found[:, :2] == 0).all()
+    wanted = np.array(rows)[:, 2:]
+    wanted = (wanted - (wanted.mean(axis=0) if centre else 0)) / wanted.std(axis=0)
+    np.testing.assert_allclose(found[:, 2:], wanted)
 
 
 def test_coverage_spreads_over_unlike_images(tmp_path: Path) -> None:

@@ -57,6 +57,18 @@ def test_same_patches_in_the_same_order(text: str, seed: int, values: str) -> No
     assert [pick.score for pick in picks] == pytest.approx([pick[3] for pick in wanted], rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_identical_features_leave_the_choice_to_the_score(value: float) -> None:
+    made = problems.problem(2, "random", "", longest=9, patch=(2, 2, 2), size=6, per_image=3, free_overlap=1.0)
+    for case in made.cases.values():
+        case.boxes = []
+        case.maps["fold_features"][:] = value
+    picks = choose(*problems.pool_of(made, "kmeans_bald"), 6)
+    assert problems.plain(picks) == [pick[:3] for pick in brute.kmeans_bald(made, 2)]
+    scores = [pick.score for pick in picks]
+    assert scores == sorted(scores, reverse=True) and len({pick[:2] for pick in picks}) == 6
+
+
 def test_canonical_names_key_the_noise() -> None:
     made = problems.problem(1, "random", "")
     assert problems.pool_of(made, "power_bald:beta=1")[1].name == "power_bald"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5, read_json
+from nnactive_nf.core.geometry import Shape, as_shape
 
 VERSION = 1
 HEAD_BYTES = 512  # a HDF5 file begins with a signature, one that was emptied with zeros
@@ -123,14 +124,10 @@ class UncertaintyMaps:
             raise UserError(f"{path}: map '{name}' of case {case} holds values that are not finite")
         return values
 
-    def feature_grid(self, case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Where `fold_features` lie: image position (z, y, x) of the first cell's first voxel, and a cell's size."""
+    def feature_cell(self, case: str) -> Shape:
+        """Size (z, y, x) of a cell of `fold_features` in voxels; the first cell begins at the image's first voxel."""
         with open_hdf5(self._file_of[case], "uncertainty", VERSION) as file:
-            attributes = file["cases"][case]["fold_features"].attrs
-            return (
-                tuple(int(v) for v in attributes["start_zyx"]),
-                tuple(int(v) for v in attributes["cell_zyx"]),
-            )
+            return as_shape(file["cases"][case]["fold_features"].attrs["cell_zyx"])
 
 
 def refuse_emptied(paths: Sequence[Path]) -> None:

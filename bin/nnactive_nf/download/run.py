@@ -35,11 +35,11 @@ def fetch(task: Task, folder: Path, bucket: str, attempts: int = ATTEMPTS, pause
     """
     folder = folder.resolve()
     target = folder / task.name
-    if is_there(target):
+    if target.exists():  # asked first: what has its name is whole, while another run may rename between two looks
+        if not is_there(target):
+            raise UserError(f"{target}: there is something of that name without a dataset.json in it; move it away")
         print(f"{task.name}: is there already, in {target}")
         return target
-    if target.exists():
-        raise UserError(f"{target}: there is something of that name without a dataset.json in it; move it away")
     with _own_folder(folder, task.name) as own:
         archive = _archive(task, folder, own, f"{bucket}/{task.name}.tar", attempts, pause_s)
         unpacked = unpack(archive, task.name, own / "unpacked")

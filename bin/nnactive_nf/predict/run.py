@@ -117,5 +117,4 @@ def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[st
 def _write_features(group: Any, ensemble: Ensemble, dataset: Dataset, case: str) -> None:
     features = dataset.to_image_grid(ensemble.fold_features(dataset.network_image(case)))
     stored = group.create_dataset("fold_features", data=features, compression="gzip", compression_opts=1, shuffle=True)
-    stored.attrs["start_zyx"] = [0, 0, 0]
     stored.attrs["cell_zyx"] = [ensemble.feature_cell[axis] for axis in dataset.plans["transpose_backward"]]

@@ -29,10 +29,9 @@ class KMeansBald(Strategy):
         picks = image.mean_scores(image.mutual_information()).take(count)
         if not picks:
             return []
-        features, (start, cell) = image.map("fold_features"), image.feature_grid()
+        features, cell = image.map("fold_features"), image.feature_cell()
         return [
-            Candidate(image.case, box, score, features=mean_over_patch(features, start, cell, box))
-            for box, score in picks
+            Candidate(image.case, box, score, features=mean_over_patch(features, cell, box)) for box, score in picks
         ]
 
     def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:
@@ -107,18 +106,14 @@ def scaled(candidates: Sequence[Candidate], centre: bool = False) -> Features:
     return np.where(steady, 0.0, features / np.where(steady, 1.0, deviation))
 
 
-def mean_over_patch(
-    features: npt.NDArray[np.floating], start_zyx: Sequence[int], cell_zyx: Sequence[int], box: Box
-) -> Features:
+def mean_over_patch(features: npt.NDArray[np.floating], cell_zyx: Sequence[int], box: Box) -> Features:
     """Mean of features `[F, cells z, y, x]` over the voxels of a patch.
 
-    A voxel has the features of the cell that it lies in; beyond the cells' grid, of the nearest cell.
+    A voxel has the features of the cell that it lies in; the cells cover the image.
     """
     weights, part = [], [slice(None)]
-    for start, cell, count, low, size in zip(
-        start_zyx, cell_zyx, features.shape[1:], box.start_zyx, box.size_zyx, strict=True
-    ):
-        cells = np.clip((np.arange(low, low + size) - start) // cell, 0, count - 1)
+    for cell, low, size in zip(cell_zyx, box.start_zyx, box.size_zyx, strict=True):
+        cells = np.arange(low, low + size) // cell
         part.append(slice(int(cells[0]), int(cells[-1]) + 1))
         weights.append(np.bincount(cells - cells[0]) / size)
     return np.einsum("fzyx,z,y,x->f", features[tuple(part)].astype(np.float64), *weights, optimize=True)  # type: ignore[no-any-return]

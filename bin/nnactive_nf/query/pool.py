@@ -186,11 +186,11 @@ class Image:
         predictive, expected = self.map("predictive_entropy"), self.map("expected_entropy")
         return lambda z: np.maximum(predictive[z].astype(np.float64) - expected[z], 0.0)
 
-    def feature_grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Start and cell size (z, y, x) of the map `fold_features` in voxels."""
+    def feature_cell(self) -> Shape:
+        """Size (z, y, x) of a cell of the map `fold_features` in voxels."""
         if self.pool.maps is None:
             raise UserError(f"strategy '{self.pool.strategy}' needs uncertainty maps, and no file of them was given")
-        return self.pool.maps.feature_grid(self.case)
+        return self.pool.maps.feature_cell(self.case)
 
     def labels(self) -> Mask | None:
         """The label mask so far; `None` where nothing of the image is labelled."""
