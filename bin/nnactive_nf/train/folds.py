@@ -67,7 +67,7 @@ def _deal(
     Equally rare classes take their turns in random order. No fold stays empty: a class withholds one fold at most, in
     which a patient of its is, so a patient goes to an empty fold as long as there is one, and there are enough.
     """
-    order = sorted(sizes)
+    order = list(sizes)
     rng.shuffle(order)
     fold_of: dict[str, int] = {}
     size = [0] * folds
