@@ -102,6 +102,10 @@ def test_what_cannot_be_is_dealt_with_the_fewest_classes_missing() -> None:
     for seed in range(5):
         assert in_one_fold(ring, deal(ring, 2, seed)) == fewest_in_one_fold(ring, 2) == 1
         assert in_one_fold(ring, deal(ring, 3, seed)) == 0
+    # Here a dealing may leave two classes in one fold each
+    web = tuple(map(frozenset, ([], [2, 3], [0, 1, 2, 5], [1, 3, 4], [0, 4])))
+    for seed in range(10):
+        assert in_one_fold(web, deal(web, 2, seed)) == fewest_in_one_fold(web, 2) == 1
 
 
 @given(
