@@ -79,9 +79,9 @@ def test_a_half_finished_fold_is_trained_again(tmp_path: Path, there: str) -> No
     assert latest is not None and latest["epoch"] == 3
     place.finish(OTHER, {"seconds": 2.0})
     assert place.finished
-    place.deliver(tmp_path / "out", {})
-    assert load_fold(tmp_path / "out" / "checkpoint.pth").weights["w"].tolist() == [0, 1, 2, 3]
-    assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"seconds": 2.0}
+    place.deliver(tmp_path / "new" / "out", {})
+    assert load_fold(tmp_path / "new" / "out" / "checkpoint.pth").weights["w"].tolist() == [0, 1, 2, 3]
+    assert json.loads((tmp_path / "new" / "out" / "training.json").read_text()) == {"seconds": 2.0}
 
 
 def test_the_record_comes_last(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 
-# Dealings that are tried. Of the problems of tests/unit/test_train_folds.py each that has a solution was solved by the
-# 4th; all are made only where a class must yield.
+# Dealings that are tried after the first. Each problem of tests/unit/test_train_folds.py that has a solution was solved
+# by the 4th; all are made only where a class must yield.
 TRIES = 100
 
 
@@ -46,13 +46,13 @@ def assign_folds(
     for case, found in classes_in.items():
         for index in found:
             holders.setdefault(index, set()).add(groups[case])
-    shared = {index: holders[index] for index in sorted(holders) if len(holders[index]) >= 2}
+    shared = {index: patients for index, patients in holders.items() if len(patients) >= 2}
 
     def in_one_fold(fold_of: Mapping[str, int]) -> int:
         return sum(len({fold_of[group] for group in patients}) == 1 for patients in shared.values())
 
     best = _deal(sizes, shared, folds, rng)
-    for _ in range(TRIES - 1):
+    for _ in range(TRIES):
         if in_one_fold(best) == 0:
             break
         best = min(best, _deal(sizes, shared, folds, rng), key=in_one_fold)
@@ -67,7 +67,7 @@ def _deal(
     Equally rare classes take their turns in random order. No fold stays empty: a class withholds one fold at most, in
     which a patient of its is, so a patient goes to an empty fold as long as there is one, and there are enough.
     """
-    order = sorted(sizes)
+    order = list(sizes)
     rng.shuffle(order)
     fold_of: dict[str, int] = {}
     size = [0] * folds
