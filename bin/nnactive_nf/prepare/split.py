@@ -79,7 +79,7 @@ def _problems(
 ) -> list[str]:
     problems = []
     for index, name in enumerate(class_names):
-        holders = [case for case in sorted(cases) if class_voxels[case][index] > 0]
+        holders = [case for case in cases if class_voxels[case][index] > 0]
         patients = {groups[case] for case in holders}
         if len(patients) < CASES_PER_CLASS:
             problems.append(
