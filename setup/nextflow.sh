@@ -60,6 +60,8 @@ for package in java.lang java.io java.nio java.net java.util java.util.concurren
 done
 # Nextflow takes jars that are not its own package for a developer's, who has the plugins' sources beside them.
 export NXF_PLUGINS_MODE=${NXF_PLUGINS_MODE:-prod}
+# Else Nextflow makes a folder for them wherever it is started.
+export NXF_PLUGINS_DIR=${NXF_PLUGINS_DIR:-$here/nextflow/plugins}
 exec java -XX:+TieredCompilation -XX:TieredStopAtLevel=1 ${NXF_OPTS:-} ${NXF_JVM_ARGS:-} "${opens[@]}" \
     -cp "$here/nextflow/classes:$here/nextflow/lib/*" nextflow.cli.Launcher "$@"
 EOF

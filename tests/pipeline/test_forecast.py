@@ -29,12 +29,13 @@ far,nowhere,low,8,4,random,1,1,,
 SMALL = {"folds": 2, "phantom_cases": 20, "patch_size": "8,16,16", "epochs": 4, "iterations": 50,
          "train_patch_size": "16,32,32", "features": 8, "batch_size": 2}  # fmt: skip
 ONE = {**SMALL, "dataset": "one", "input": "phantom", "source": "phantom", "folder": "phantom"}
-LOW = {**ONE, "start_size": 8, "query_size": 4, "shards": 3}
+LOW = {**ONE, "start_size": 8, "query_size": 4, "shards": 3, "where": "study.csv, row 1"}
 ROWS = [
     make_row("bald,random", **LOW, regime="low", cycles=3),
     make_row("random,predictive_entropy", **{**ONE, "start_size": 12, "query_size": 6, "shards": 2}, regime="high",
-             seeds=[1, 2], cycles=2),
-    make_row("random", **SMALL, dataset="far", regime="low", start_size=8, query_size=4, cycles=1),
+             seeds=[1, 2], cycles=2, where="study.csv, row 2"),
+    make_row("random", **SMALL, dataset="far", regime="low", start_size=8, query_size=4, cycles=1,
+             where="study.csv, row 3"),
     make_row("", **LOW, regime="full", cycles=1),
 ]  # fmt: skip
 
