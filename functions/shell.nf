@@ -18,7 +18,7 @@ def quoted(value) {
 
 // An option with a file that may be missing (`[]`).
 def file_option(name, path) {
-    path ? "${name} ${path}" : ''
+    path ? "${name} ${quoted(path)}" : ''
 }
 
 // Digest of the code that a stage rests on: `core`, the stage's own folder, its command. Nextflow hashes a task's
