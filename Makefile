@@ -38,9 +38,9 @@ lint: setup-tests
 	$(python) -m mypy
 	$(nextflow) -log .tools/lint.log lint main.nf workflows modules functions nextflow.config conf
 
-# Unit tests share the cores by file; whole runs go one after the other on one worker (tests/conftest.py).
+# The cores share the tests by file, heavy files first (tests/conftest.py).
 pytest: setup-tests
-	$(python) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 mutants: setup-tests
 	$(python) tests/mutants.py $(MUTANTS_ARGS)

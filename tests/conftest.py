@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NEXTFLOW = ROOT / ".tools" / "bin" / "nextflow"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-# Tests that start whole programs of their own: one after the other, on one worker.
-ALONE = ("pipeline", "slow", "browser", "cluster", "hippocampus")
+# Tests that start whole programs of their own.
+HEAVY = ("pipeline", "slow", "browser", "cluster", "hippocampus")
 
 # The workflow's version, as images are named by it: the manifest's.
 VERSION = re.findall(r"^ *version = '(.*)'", (ROOT / "nextflow.config").read_text(), flags=re.MULTILINE)[0]
@@ -100,13 +100,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for `--dist loadgroup`: heavy tests share one worker, the others go file by file."""
-    for item in items:
-        alone = any(item.get_closest_marker(name) for name in ALONE)
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("alone" if alone else item.path.stem))
-    # Heavy ones first: the worker that takes their group starts at once, the other does the rest.
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ALONE))
+    """Heavy files first, so that no worker is left with one at the end (each file's tests share a worker)."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in HEAVY))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,27 +106,3 @@ def test_a_trace_of_another_workflow(tmp_path: Path) -> None:
     assert done.returncode != 0
     (error,) = [text for text in done.output.splitlines() if "ERROR" in text]
     assert "--plan_trace trace.txt: no training of this workflow has ended in it" in error
-
-
-def test_disk_is_what_a_run_left(phantom_run: Run, tmp_path: Path) -> None:
-    left = phantom_run.folder
-    values = json.loads((left / "results" / "parameters.json").read_text())
-    known = {name: values[name] for name in ROW if name in values}
-    row = make_row(values["strategies"], **{**known, "dataset": "phantom", "source": "phantom", "seeds": [12345]})
-    plan = write_plan(tmp_path / "plan.json", [row])
-    (raw,) = [path.parent for path in left.glob("work/*/*/phantom/imagesTr")]
-    told = Told(forecast(plan, {"phantom": raw}, Times(None, None, None, (1,)), Publishing("copy", True, False)))
-    assert told.tasks() == phantom_run.tasks()
-
-    networks = (left / "checkpoints").rglob("checkpoint.pth")
-    assert told.amount("Disk", "in all", "store") == pytest.approx(room(networks), rel=0.25)
-    files = [path for path in (left / "work").rglob("*") if not path.is_symlink() and path.suffix != ".pth"]
-    assert told.amount("Disk", "in all", "work") == pytest.approx(room(files), rel=0.25)
-    maps = [path for path in files if path.name.startswith("uncertainty_")]
-    assert told.amount("Disk", "uncertainty maps", "work") == pytest.approx(room(maps), rel=0.25)
-    assert told.amount("Disk", "in all", "results") == pytest.approx(room((left / "results").rglob("*")), rel=0.25)
-
-
-def room(paths: Iterable[Path]) -> int:
-    """Bytes on the disk, as `du` counts them."""
-    return sum(path.lstat().st_blocks * 512 for path in paths)

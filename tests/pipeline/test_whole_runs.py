@@ -11,11 +11,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from conftest import NEXTFLOW_26, ROOT, VERSIONS, Run, copy_project, nextflow_command, run_nextflow
+from plan import ROW, Told, make_row, write_plan
+
+from nnactive_nf.forecast.disk import Publishing
+from nnactive_nf.forecast.run import Times, forecast
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
 
@@ -55,6 +59,30 @@ def test_the_phantom_run_makes_what_the_readme_promises(phantom_run: Run) -> Non
     assert len(list((results / "uncertainty").rglob("*.h5"))) == 2
     page = (results / "report.html").read_text()
     assert "predictive_entropy" in page or "Predictive Entropy" in page
+
+
+def test_disk_is_what_a_run_left(phantom_run: Run, tmp_path: Path) -> None:
+    left = phantom_run.folder
+    values = json.loads((left / "results" / "parameters.json").read_text())
+    known = {name: values[name] for name in ROW if name in values}
+    row = make_row(values["strategies"], **{**known, "dataset": "phantom", "source": "phantom", "seeds": [12345]})
+    plan = write_plan(tmp_path / "plan.json", [row])
+    (raw,) = [path.parent for path in left.glob("work/*/*/phantom/imagesTr")]
+    told = Told(forecast(plan, {"phantom": raw}, Times(None, None, None, (1,)), Publishing("copy", True, False)))
+    assert told.tasks() == phantom_run.tasks()
+
+    networks = (left / "checkpoints").rglob("checkpoint.pth")
+    assert told.amount("Disk", "in all", "store") == pytest.approx(room(networks), rel=0.25)
+    files = [path for path in (left / "work").rglob("*") if not path.is_symlink() and path.suffix != ".pth"]
+    assert told.amount("Disk", "in all", "work") == pytest.approx(room(files), rel=0.25)
+    maps = [path for path in files if path.name.startswith("uncertainty_")]
+    assert told.amount("Disk", "uncertainty maps", "work") == pytest.approx(room(maps), rel=0.25)
+    assert told.amount("Disk", "in all", "results") == pytest.approx(room((left / "results").rglob("*")), rel=0.25)
+
+
+def room(paths: Iterable[Path]) -> int:
+    """Bytes on the disk, as `du` counts them."""
+    return sum(path.lstat().st_blocks * 512 for path in paths)
 
 
 def test_a_second_run_with_resume_runs_nothing(phantom_run: Run) -> None:
