@@ -7,11 +7,6 @@ include { known_strategies ; name_error ; nearest ; strategy_entry ; strategy_te
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { is_phantom ; seed_list } from './plan.nf'
 
-// What is wrong with the run as a whole, one line each.
-def common_errors(values) {
-    place_errors(values)
-}
-
 // What is wrong with one (data set, regime).
 def row_errors(values) {
     input_errors(values) + strategy_list_errors(values) + budget_errors(values)

@@ -2,7 +2,7 @@
  * The study: what `--input` stands for. One data set in one regime, or a table (CSV, YAML, JSON) with a row for each
  * (data set, regime). study_schema.json names the columns: each is a parameter of that name, for its row alone.
  */
-include { common_errors ; row_errors } from './checks.nf'
+include { place_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
 include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
@@ -23,7 +23,7 @@ def study_rows(values) {
 
 // What cannot be run, one line each. Values that `parameter_errors` names are null here and passed over.
 def study_errors(values) {
-    def errors = common_errors(values)
+    def errors = place_errors(values)
     if( is_table(values) )
         return errors + table_errors(values)
     errors + row_errors(values) + reference_errors([values]) + (values.data ? ["--data ${values.data}: it is for study tables (--input study.csv)"] : [])

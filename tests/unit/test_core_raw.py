@@ -8,24 +8,7 @@ from pathlib import Path
 import pytest
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import list_raw
-
-
-def test_patients_by_table_and_by_pattern(tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("case,group\na_1,p\na_2,p\nb_1,q\n")
-    assert case_groups(["a_1", "a_2", "b_1"], table, None) == {"a_1": "p", "a_2": "p", "b_1": "q"}
-    assert case_groups(["a_1", "a_2", "b_1"], None, r"(\w)_") == {"a_1": "a", "a_2": "a", "b_1": "b"}
-    with pytest.raises(UserError, match="case c is not in it"):
-        case_groups(["a_1", "c"], table, None)
-    for pattern, message in {
-        "(": "not a regular expression",
-        r"\w": "wants one group",
-        r"(z)": "does not match",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            case_groups(["a_1"], None, pattern)
 
 
 def test_listing_tells_foreign_folders(tmp_path: Path) -> None:
