@@ -73,6 +73,13 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         self.curve: list[dict[str, Any]] = []
         self._seed("weights")
         self.initialize()
+        if self.device.type == "cpu":
+            self._channels_last()
+
+    def _channels_last(self) -> None:
+        """Lay the weights out channels last: the same network, whose few channels oneDNN convolves a third faster so."""
+        formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+        self.network.to(memory_format=formats[len(self.configuration_manager.patch_size)])
 
     def _seed(self, *keys: str | int) -> None:
         """Seed every generator that nnU-Net draws from; the only place where process-wide ones are seeded."""
