@@ -77,7 +77,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             self._channels_last()
 
     def _channels_last(self) -> None:
-        """Lay the weights out channels last: the same network, whose few channels oneDNN convolves a third faster so."""
+        """Lay the weights out channels last: few channels, which oneDNN then convolves a third faster."""
         formats = {2: torch.channels_last, 3: torch.channels_last_3d}
         self.network.to(memory_format=formats[len(self.configuration_manager.patch_size)])
 
