@@ -4,18 +4,18 @@
  */
 include { file_option ; options } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { annotate_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process ANNOTATE {
     tag "${node.id}"
     label 'cpu_low'
     resourceLabels { labels_of(task, where(node)) }
-    memory { annotate_memory(task, sizes) }
+    memory { memory_of(task, 4, need) }
 
     input:
     // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels
-    // so far or []; sizes of the data set
-    tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*'), val(sizes)
+    // so far or []; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(oracle), path(query), path(labels, stageAs: 'before/*'), val(need)
     val code
 
     output:

@@ -3,17 +3,17 @@
  */
 include { options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { evaluate_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process EVALUATE {
     tag "${node.id}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node)) }
-    memory { evaluate_memory(task, sizes) }
+    memory { memory_of(task, 8, need) }
 
     input:
-    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds; sizes
-    tuple val(node), val(settings), path(prepared), path(reference), path(folds), val(sizes)
+    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(reference), path(folds), val(need)
     val code
 
     output:

@@ -3,17 +3,17 @@
  */
 include { options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { predict_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process PREDICT {
     tag "${node.id} shard ${shard}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [shard: shard]) }
-    memory { predict_memory(task, sizes, settings.maps, folds.size()) }
+    memory { memory_of(task, 8, need, 'fold_probability' in settings.maps.tokenize(',') ? folds.size() : 0) }
 
     input:
-    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds; sizes
-    tuple val(node), val(shard), val(settings), path(prepared), path(folds), val(sizes)
+    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds; [bytes, each] of memory
+    tuple val(node), val(shard), val(settings), path(prepared), path(folds), val(need)
     val code
 
     output:

@@ -8,7 +8,7 @@ include { options } from '../functions/shell.nf'
 process PREFLIGHT_GPU {
     tag 'gpu'
     label 'gpu'
-    memory { memory_of(task, 8, 0) } // what tasks of this label ask for at least
+    memory { memory_of(task, 8) } // what tasks of this label ask for at least
     cache false
     errorStrategy { note_failure(seen, task) }
 

@@ -4,18 +4,18 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of } from '../functions/labels.nf'
-include { prepare_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process PREPARE {
     tag "${dataset}"
     label 'cpu'
     resourceLabels { labels_of(task, [dataset: dataset]) }
-    memory { prepare_memory(task, sizes, task.cpus) }
+    memory { memory_of(task, 8, need, task.cpus) }
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; sizes
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(sizes)
+    // digest of the folders' files; [bytes, each] of memory
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(need)
     val code
 
     output:

@@ -4,18 +4,18 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { query_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"
     label 'cpu'
     resourceLabels { labels_of(task, where(trajectory)) }
-    memory { query_memory(task, sizes, task.cpus) }
+    memory { memory_of(task, 8, need, task.cpus) }
 
     input:
     // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
-    // oracle or []; the user's strategies or []; sizes of the data set
-    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(sizes)
+    // oracle or []; the user's strategies or []; [bytes, each] of memory
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(need)
     val code
 
     output:

@@ -4,17 +4,17 @@
  */
 include { options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { train_memory } from '../functions/resources.nf'
+include { memory_of } from '../functions/resources.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [fold: fold]) }
-    memory { train_memory(task, sizes) }
+    memory { memory_of(task, 8, need) }
 
     input:
-    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; sizes
-    tuple val(node), val(fold), val(settings), path(prepared), path(labels), val(sizes)
+    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; [bytes, each] of memory
+    tuple val(node), val(fold), val(settings), path(prepared), path(labels), val(need)
     val code
 
     output:

@@ -8,7 +8,7 @@
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from '../functions/settings.nf'
-include { sizes_of } from '../functions/resources.nf'
+include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
 include { DOWNLOAD } from '../modules/download.nf'
@@ -63,23 +63,23 @@ workflow ACTIVE_LEARNING {
     }
     CHECK(checked, code_digest('check'))
 
-    // [dataset, sizes], once all data sets have passed: no data set is worked on while another may still be refused
-    sizes = CHECK.out.map { dataset, file -> [dataset, sizes_of(file)] }.toList().flatMap { all -> all }
+    // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused
+    needs = CHECK.out.map { dataset, file -> [dataset, needs_of(file)] }.toList().flatMap { all -> all }
     wanted = raw.map { dataset, rows, folder, groups, free, state -> [dataset, prepare_settings(rows), folder, groups, free, state] }
-    PREPARE(wanted.join(sizes), code_digest('prepare'))
+    PREPARE(wanted.join(needs.map { dataset, need -> [dataset, need.prepare] }), code_digest('prepare'))
 
-    // [dataset, prepared folder, whole masks of the pool, whole masks of the test set, sizes]
-    prepared = PREPARE.out.join(sizes)
+    // [dataset, prepared folder, whole masks of the pool, whole masks of the test set, memory by stage]
+    prepared = PREPARE.out.join(needs)
 
     // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
     // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
     // it: its number must be right, and no task may be passed over (functions/site.nf).
     labels = channel.topic('labels').take(annotation_rounds(plan))
 
-    // [node, fold, settings, prepared folder, label masks, sizes], one task each
-    folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, found ->
+    // [node, fold, settings, prepared folder, label masks, memory], one task each
+    folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
-        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks, found] }
+        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks, need.train] }
     }
     TRAIN(folds, code_digest('train'))
 
@@ -89,18 +89,18 @@ workflow ACTIVE_LEARNING {
         .groupTuple()
         .map { key, folders -> [key.getGroupTarget(), folders.toSorted { folder -> folder.name }] }
 
-    // [node, settings, prepared folder, whole masks of the test set, [folders of folds], sizes]
-    tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference, found ->
-        [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, found]
+    // [node, settings, prepared folder, whole masks of the test set, [folders of folds], memory]
+    tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference, need ->
+        [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, need.evaluate]
     }
     EVALUATE(tests, code_digest('evaluate'))
     PROGRESS(plan, labels, EVALUATE.out, evaluated)
 
-    // [node, shard, settings, prepared folder, [folders of folds], sizes], for nodes that a strategy asks maps of
+    // [node, shard, settings, prepared folder, [folders of folds], memory], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
-        .flatMap { node, folders, images, _oracle, _reference, found ->
+        .flatMap { node, folders, images, _oracle, _reference, need ->
             def row = row_of(plan, node)
-            (0..<row.shards).collect { shard -> [node, shard, predict_settings(row, node, maps_of(plan, node)), images, folders, found] }
+            (0..<row.shards).collect { shard -> [node, shard, predict_settings(row, node, maps_of(plan, node)), images, folders, need.predict] }
         }
     PREDICT(shards, code_digest('predict'))
 
@@ -120,23 +120,23 @@ workflow ACTIVE_LEARNING {
                 next_trajectories(plan, node, true).collect { trajectory -> [trajectory, masks, files] }
             },
         )
-    queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference, found ->
+    queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference, need ->
         def row = row_of(plan, trajectory)
         def strategy = strategy_of(plan, trajectory)
         def settings = query_settings(row, trajectory, node_of(plan, trajectory))
         def seen = strategy.oracle_aware || settings.class_guarantee ? oracle : []
-        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], found]
+        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], need.query]
     }
     QUERY(queries, code_digest('query'))
 
-    // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or [], sizes]
+    // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or [], memory]
     answers = with_dataset(QUERY.out.queries.join(asked), prepared)
-        .map { trajectory, query, masks, _files, images, oracle, _reference, found ->
+        .map { trajectory, query, masks, _files, images, oracle, _reference, need ->
             def node = node_of(plan, trajectory)
-            [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks, found]
+            [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks, need.annotate]
         }
-    whole_pools = with_dataset(channel.fromList(reference_nodes(plan)).map { node -> [node] }, prepared).map { node, images, oracle, _reference, found ->
-        [node, [node: node.id, cycle: 0], images, oracle, [], [], found]
+    whole_pools = with_dataset(channel.fromList(reference_nodes(plan)).map { node -> [node] }, prepared).map { node, images, oracle, _reference, need ->
+        [node, [node: node.id, cycle: 0], images, oracle, [], [], need.annotate]
     }
     ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
 
@@ -150,7 +150,7 @@ workflow ACTIVE_LEARNING {
     design_file = channel.of(['design.json', json(design(plan))]).collectFile()
     parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
-    case_tables = prepared.map { dataset, images, _oracle, _reference, _found -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
+    case_tables = prepared.map { dataset, images, _oracle, _reference, _need -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
     metrics = EVALUATE.out.branch { node, _file ->
@@ -164,7 +164,7 @@ workflow ACTIVE_LEARNING {
         by_name(metrics.reference.map { _node, file -> file }),
         label_files,
         by_name(QUERY.out.queries.map { _trajectory, query -> query }),
-        by_name(prepared.map { _dataset, _images, oracle, _reference, _found -> oracle }),
+        by_name(prepared.map { _dataset, _images, oracle, _reference, _need -> oracle }),
         by_name(TRAIN.out.curves),
         code_digest('analyse'),
     )
@@ -184,7 +184,7 @@ def shared_folders(plan, values) {
     [file(values.checkpoint_store)] + (plan.any { row -> is_awaited(row) } ? [download_folder(values)] : [])
 }
 
-// Items [meta, ...] with [prepared folder, oracle, reference, sizes] of their data set behind.
+// Items [meta, ...] with [prepared folder, oracle, reference, memory by stage] of their data set behind.
 def with_dataset(items, prepared) {
     items.map { item -> [item[0].dataset] + item }.combine(prepared, by: 0).map { item -> item.drop(1) }
 }

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnactive_nf.check.memory import memory
 from nnactive_nf.check.run import Settings, check
 from nnactive_nf.core.budget import Budget, budget_errors
 from nnactive_nf.core.dataset import Dataset
@@ -59,7 +60,7 @@ def change(path: Path, change: Callable[[sitk.Image], sitk.Image | None]) -> Non
 
 def test_sizes_bound_what_prepare_makes(phantom: Path, prepared: Path, tmp_path: Path) -> None:
     sizes = check(phantom, replace(SETTINGS, groups=phantom / "groups.csv"), tmp_path / "check.json")
-    assert json.loads((tmp_path / "check.json").read_text()) == sizes
+    assert json.loads((tmp_path / "check.json").read_text()) == {**sizes, "memory": memory(sizes)}
     dataset = Dataset.open(prepared / "prepared")
     planned = {case: int(np.prod(shape)) for case, shape in dataset.shapes.items()}
     own = dataset.cases.set_index("case")[["original_z", "original_y", "original_x"]].prod(axis=1)

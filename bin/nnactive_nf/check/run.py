@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nnactive_nf.check.grids import case_head
+from nnactive_nf.check.memory import memory
 from nnactive_nf.check.sizes import sizes
 from nnactive_nf.core.budget import start_problems
 from nnactive_nf.core.demands import Demands, all_strategy_errors
@@ -42,15 +43,15 @@ class Settings:
 
 
 def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
-    """Check all that needs no voxels, and write the file of sizes.
+    """Check all that needs no voxels, and write the file of sizes and of memory.
 
     Args:
         folder: nnU-Net raw or Decathlon folder; it is only read.
         settings: see `Settings`.
-        out: JSON file to make, see `nnactive_nf.check.sizes`.
+        out: JSON file to make: the sizes, and as `memory` what `nnactive_nf.check.memory` makes of them.
 
     Returns:
-        What was written.
+        The sizes.
 
     Raises:
         UserError: whatever is wrong with data and settings, all of it at once.
@@ -69,7 +70,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
     found = sizes(raw, heads, groups, settings.configuration, settings.test_fraction)
-    write_json(out, found)
+    write_json(out, {**found, "memory": memory(found)})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sizes of a data set, from which the workflow asks for the memory of all later stages (functions/resources.nf)."""
+"""Sizes of a data set, by which all later stages ask for memory (`nnactive_nf.check.memory`)."""
 
 from __future__ import annotations
 
