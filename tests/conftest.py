@@ -228,7 +228,7 @@ def nextflow(tmp_path: Path) -> Callable[..., Run]:
 def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The workflow run whole on the phantom, as `make demo` runs it, with real trainings; shared and read only."""
     folder = tmp_path_factory.mktemp("phantom_run")
-    done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True)
+    done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True, publish_models=True)
     assert done.returncode == 0, done.output
     return done
 

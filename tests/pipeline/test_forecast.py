@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import VERSIONS, Run, nextflow_command, run_nextflow
+from conftest import ROOT, VERSIONS, Run, nextflow_command, run_nextflow
+from pages import blocks
 from plan import ROW, Told, make_plan, make_row, write_plan
 
 from nnactive_nf.forecast.disk import Publishing
 from nnactive_nf.forecast.run import Times, forecast
 
 pytestmark = pytest.mark.pipeline
+
+PLANNING = ROOT / "docs" / "planning.md"
 
 STUDY = """\
 dataset,input,regime,start_size,query_size,strategies,seeds,cycles,shards,full_reference
@@ -106,3 +110,14 @@ def test_a_trace_of_another_workflow(tmp_path: Path) -> None:
     assert done.returncode != 0
     (error,) = [text for text in done.output.splitlines() if "ERROR" in text]
     assert "--plan_trace trace.txt: no training of this workflow has ended in it" in error
+
+
+def test_the_plan_in_the_docs_is_the_one_that_is_printed(tmp_path: Path) -> None:
+    (command,) = [block for block in blocks(PLANNING, "bash") if "--plan_trace" not in block.text]
+    (shown,) = blocks(PLANNING, "text")
+    words = shlex.split(command.text)
+    assert words[:3] == [".tools/bin/nextflow", "run", "main.nf"]
+    given = [str(ROOT / word) if word.startswith("conf/") else word for word in words[3:]]
+    done = run_nextflow(tmp_path, *given, measured=False)
+    assert done.returncode == 0, done.output
+    assert shown.text in done.stdout

@@ -7,18 +7,15 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT, VERSIONS, Run, nextflow_program
 from jsonschema import Draft202012Validator
+from pages import NEXTFLOW_OPTIONS
+from schemas import PARAMETERS, SCHEMA
 
 pytestmark = pytest.mark.pipeline
 
-SCHEMA: dict[str, Any] = json.loads((ROOT / "nextflow_schema.json").read_text())
-PROPERTIES: dict[str, dict[str, Any]] = {
-    name: schema for group in SCHEMA["$defs"].values() for name, schema in group["properties"].items()
-}
 HANG = 600
 
 
@@ -50,10 +47,10 @@ def test_every_parameter_is_described_and_has_the_same_default() -> None:
     command = [nextflow_program(), "-log", "/dev/null", "config", "-flat", "-profile", "standard", ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True)
     config = dict(re.findall(r"^params\.(\w+) = (.*)$", done.stdout, flags=re.MULTILINE))
-    assert set(config) == set(PROPERTIES)
+    assert set(config) == set(PARAMETERS)
     for name, text in config.items():
         value = None if text == "null" else text.strip("'") if text.startswith("'") else json.loads(text)
-        assert PROPERTIES[name].get("default") == (value or None), name
+        assert PARAMETERS[name].get("default") == (value or None), name
 
 
 def test_the_schema_is_one_and_complete() -> None:
@@ -61,7 +58,7 @@ def test_the_schema_is_one_and_complete() -> None:
     assert [part["$ref"].rpartition("/")[2] for part in SCHEMA["allOf"]] == list(SCHEMA["$defs"])
     names = [name for group in SCHEMA["$defs"].values() for name in group["properties"]]
     assert len(names) == len(set(names))
-    for name, schema in PROPERTIES.items():
+    for name, schema in PARAMETERS.items():
         assert schema["description"].endswith(".") and schema["fa_icon"], name
         assert "pattern" not in schema or "errorMessage" in schema, name
         if "default" in schema:
@@ -175,7 +172,7 @@ def test_a_parameter_file_with_lists_and_spaces(nextflow: Callable[..., Run], tm
     assert run.returncode == 0, run.output
     assert run.tasks()["QUERY"] == 2
     understood = json.loads((tmp_path / "results" / "parameters.json").read_text())
-    assert list(understood) == sorted(PROPERTIES)
+    assert list(understood) == sorted(PARAMETERS)
     expected = {
         "cycles": 1, "patch_size": "4,8,8", "stride": "8", "seeds": "1,2", "learning_rate": 0.005, "test_fraction": 0.5,
         "mirroring": False, "strategies": "random, bald", "help": False, "features": None,
@@ -188,6 +185,16 @@ def test_help_shows_every_parameter_and_runs_nothing(nextflow: Callable[..., Run
     run = nextflow(timeout=HANG, help=True)
     assert run.returncode == 0 and not run.trace
     shown = re.findall(r"^  --(\w+) +(.*)$", run.stdout, flags=re.MULTILINE)
-    assert [name for name, _ in shown] == [name for name, schema in PROPERTIES.items() if not schema.get("hidden")]
-    assert all(text.startswith(PROPERTIES[name]["description"]) for name, text in shown)
+    assert [name for name, _ in shown] == [name for name, schema in PARAMETERS.items() if not schema.get("hidden")]
+    assert all(text.startswith(PARAMETERS[name]["description"]) for name, text in shown)
     assert all(group["title"] in run.stdout for name, group in SCHEMA["$defs"].items() if name != "general")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nextflow_has_the_options_that_the_docs_name(version: str) -> None:
+    helps = [
+        subprocess.run([nextflow_program(version), *word, "-h"], capture_output=True, text=True, check=True).stdout
+        for word in ([], ["run"])
+    ]
+    known = re.findall(r"(?<![^\s,])-[a-z][a-z-]*", "".join(helps))
+    assert set(NEXTFLOW_OPTIONS) - set(known) == set()

@@ -13,15 +13,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NEXTFLOW_26, ROOT, VERSIONS, Run, copy_project, nextflow_command, run_nextflow
+from pages import PAGES, blocks, columns_of_tables, names_in, spans, tables
 from plan import ROW, Told, make_row, write_plan
 
 from nnactive_nf.forecast.disk import Publishing
 from nnactive_nf.forecast.run import Times, forecast
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
+
+# Tables that users bring.
+OF_USERS = {"groups.csv"}
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -61,6 +66,81 @@ def test_the_phantom_run_makes_what_the_readme_promises(phantom_run: Run) -> Non
     assert "predictive_entropy" in page or "Predictive Entropy" in page
 
 
+@pytest.fixture(scope="module")
+def names(phantom_run: Run) -> dict[str, set[str]]:
+    """What `<trajectory>`, `<node>` and `<class>` stand for in docs/outputs.md. A start has no strategy in its name."""
+    metrics = rows(phantom_run.folder / "results" / "tables" / "metrics.csv")
+    nodes = {row["node"] for row in metrics}
+    return {
+        "trajectory": {node.rpartition("-c")[0] for node in nodes},
+        "node": nodes,
+        "class": {row["class"] for row in metrics} - {"mean"} | {"background"},
+    }
+
+
+def as_pattern(documented: str, names: dict[str, set[str]]) -> re.Pattern[str]:
+    """Paths or columns that one in the documentation stands for; a folder stands for all in it."""
+    pattern = re.escape(documented)
+    for name, values in names.items():
+        pattern = pattern.replace(f"<{name}>", f"(?:{'|'.join(map(re.escape, sorted(values)))})")
+    pattern = re.sub(r"(?<=_c)NN|(?<=fold_)F", lambda found: r"\d" * len(found[0]), pattern)
+    return re.compile(pattern + ".+" if documented.endswith("/") else pattern)
+
+
+def test_the_docs_name_every_published_file_and_no_other(phantom_run: Run, names: dict[str, set[str]]) -> None:
+    results = phantom_run.folder / "results"
+    (table,) = [table for table in tables(ROOT / "docs" / "outputs.md") if table.rows[0][0] == "path"]
+    documented = [as_pattern(name, names) for row in table.rows[1:] for name in names_in(row[0])]
+    published = [str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()]
+    assert [path for path in published if not any(pattern.fullmatch(path) for pattern in documented)] == []
+    assert [pattern.pattern for pattern in documented if not any(map(pattern.fullmatch, published))] == []
+
+    (table,) = [table for table in tables(ROOT / "README.md") if table.rows[0][0] == "in `--outdir`"]
+    for row in table.rows[1:]:
+        for name in names_in(row[0]):
+            assert (results / name).exists(), name
+            assert all((results / name / inside).exists() for inside in names_in(row[1])), row
+
+
+def test_the_docs_name_every_column_and_no_other(phantom_run: Run, names: dict[str, set[str]]) -> None:
+    """Of the files in `tables/`, each of which has a place in the documentation."""
+    folder = phantom_run.folder / "results" / "tables"
+    documented = columns_of_tables()
+    assert sorted(documented) == sorted(path.name for path in folder.glob("*.csv"))
+    for name, columns in documented.items():
+        with (folder / name).open(newline="") as file:
+            written = next(csv.reader(file))
+        patterns = [as_pattern(column, names) for column in columns]
+        assert [column for column in written if not any(p.fullmatch(column) for p in patterns)] == [], name
+        assert [p.pattern for p in patterns if not any(map(p.fullmatch, written))] == [], name
+    in_sentences = {code.text for page in PAGES for code in spans(page) if re.fullmatch(r"[a-z_]+\.csv", code.text)}
+    elsewhere = {*OF_USERS, "cases.csv", "query.csv", *(path.name for path in (ROOT / "conf" / "studies").iterdir())}
+    assert in_sentences - elsewhere - set(documented) == set()
+    inside = next(row for table in tables(ROOT / "docs" / "outputs.md") for row in table.rows if row[0] == "`tables/`")
+    assert {path.name for path in folder.iterdir() if path.suffix != ".csv"} == set(names_in(inside[1]))
+
+
+def test_the_python_of_the_docs_reads_the_results(phantom_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strategies of docs/strategies.md are run by tests/unit/test_query_own.py."""
+    monkeypatch.chdir(phantom_run.folder)
+    assert {page.name for page in PAGES if blocks(page, "python")} == {"outputs.md", "strategies.md"}
+    for block in blocks(ROOT / "docs" / "outputs.md", "python"):
+        found: dict[str, Any] = {}
+        exec(compile(block.text, block.where, "exec"), found)
+        assert sorted(found["mean"].columns) == ["predictive_entropy", "random"]
+        assert list(found["mean"].index) == [12, 20, 28]
+        assert found["mask"].ndim == 3
+
+
+def test_the_terminal_says_what_the_docs_show(phantom_run: Run) -> None:
+    """Line by line but for the figures: the example is this run's, whose Dice may differ on another machine."""
+    (block,) = blocks(ROOT / "docs" / "outputs.md", "text")
+    printed = phantom_run.stdout.splitlines()
+    for line in block.text.splitlines():
+        pattern = re.sub(r"\d+(\\\.\d+)?", r"\\d+(\\.\\d+)?", re.escape(line))
+        assert any(re.fullmatch(pattern, other) for other in printed), line
+
+
 def test_disk_is_what_a_run_left(phantom_run: Run, tmp_path: Path) -> None:
     left = phantom_run.folder
     values = json.loads((left / "results" / "parameters.json").read_text())
@@ -68,7 +148,7 @@ def test_disk_is_what_a_run_left(phantom_run: Run, tmp_path: Path) -> None:
     row = make_row(values["strategies"], **{**known, "dataset": "phantom", "source": "phantom", "seeds": [12345]})
     plan = write_plan(tmp_path / "plan.json", [row])
     (raw,) = [path.parent for path in left.glob("work/*/*/phantom/imagesTr")]
-    told = Told(forecast(plan, {"phantom": raw}, Times(None, None, None, (1,)), Publishing("copy", True, False)))
+    told = Told(forecast(plan, {"phantom": raw}, Times(None, None, None, (1,)), Publishing("copy", True, True)))
     assert told.tasks() == phantom_run.tasks()
 
     networks = (left / "checkpoints").rglob("checkpoint.pth")
@@ -86,7 +166,9 @@ def room(paths: Iterable[Path]) -> int:
 
 
 def test_a_second_run_with_resume_runs_nothing(phantom_run: Run) -> None:
-    again = run_nextflow(phantom_run.folder, "-profile", "test", "-resume", publish_uncertainty=True)
+    again = run_nextflow(
+        phantom_run.folder, "-profile", "test", "-resume", publish_uncertainty=True, publish_models=True
+    )
     assert again.returncode == 0, again.output
     assert again.trace
     assert {row["status"] for row in again.trace} == {"CACHED"}

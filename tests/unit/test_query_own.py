@@ -9,6 +9,7 @@ import tiny
 from scipy.ndimage import binary_dilation
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.query.pool import Candidate
 from nnactive_nf.query.run import Settings, query
 
 DOCS = Path(__file__).parents[2] / "docs" / "strategies.md"
@@ -129,7 +130,6 @@ CHOOSING = (
     [
         ("box=type(best.box)((0, 0, 9), (4, 4, 4))", r"size_zyx=\(4, 4, 4\)\), outside the image a$"),
         ("box=type(best.box)((-1, 0, 0), (4, 4, 4))", "outside the image a$"),
-        ("box=type(best.box)((0, 0, 0), (4, 0, 4))", "outside the image a$"),
         ("case='z'", "chose case z, which is not in the pool"),
     ],
 )
@@ -142,6 +142,50 @@ def test_a_choice_outside_the_image_or_the_pool_is_told(run, change: str, messag
         run("mine", code)
     picks, *_ = run("mine", code.replace(change, "score=1"))  # all else is as it must be
     assert len(picks) == 6
+
+
+PICKS = """
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.query.pool import Candidate
+
+def _pick(case, start, size=(4, 4, 4)):
+    return Candidate(case, Box(start, size), 0.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("picks[0] = _pick('a', (0, 0, 0), (4, 4, 3))", "chose a patch of (4, 4, 3) voxels in a; a patch has (4, "),
+        ("picks[0] = _pick('a', (0, 0, 0), (4, 0, 4))", "chose a patch of (4, 0, 4) voxels in a"),
+        ("picks[0] = _pick('a', (5, 7, 6))", "in a, of which more than 40% is free space (free_overlap)"),
+        ("picks[0] = _pick('b', (4, 0, 0))", "chose 3 patches in b, which may give 2 (patches_per_image)"),
+        ("picks[0] = tuple(picks[0])", "chose tuple ('a', "),
+        ("picks = None", "TypeError: 'NoneType' object is not iterable"),
+    ],
+)  # fmt: skip
+def test_a_choice_against_the_rules_is_told(tmp_path: Path, change: str, message: str) -> None:
+    """Two patches of an image, and 25 of a patch's 64 voxels may be free; in the last corner of image a 26 are."""
+    path, free = tmp_path / "mine.py", np.zeros(SHAPES["a"], bool)
+    free[5:, 7:, 6:] = (np.arange(64) < 26).reshape(4, 4, 4)
+
+    def ask(change: str, free: np.ndarray) -> list[Candidate]:
+        tiny.prepared(tmp_path / "prepared", SHAPES, empty={"a": free})
+        path.write_text(
+            CHOOSING + " def choose(self, candidates, pool, size):\n"
+            "  picks = [_pick(case, (0, y, 0)) for case in 'abc' for y in (0, 4)]\n"
+            f"  {change}\n  return picks\n" + PICKS
+        )
+        settings = Settings("mine", 1, 1, 3, 6, (4, 4, 4), per_image=2, free_overlap=0.4)
+        return query(tmp_path / "prepared", settings, strategy_file=path)[0]
+
+    with pytest.raises(UserError) as told:
+        ask(change, free)
+    assert str(told.value).startswith(f"{path}: strategy 'mine': {message if message[0] == 'c' else ''}")
+    assert message in str(told.value) and "\n" not in str(told.value)
+    assert len(ask("pass", free)) == 6
+    free[5, 7, 6] = False
+    assert len(ask("picks[0] = _pick('a', (5, 7, 6))", free)) == 6
 
 
 def test_a_strategy_with_maps_cannot_start(run) -> None:

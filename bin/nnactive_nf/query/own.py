@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ class OwnStrategy(Scored):
         """The class's own choice, checked, or the best of all."""
         if not hasattr(self.thing, "choose"):
             return super().choose(candidates, pool, size)
-        return list(self._ask(self.thing.choose, candidates, pool, size))
+        picks = self._ask(lambda: list(self.thing.choose(candidates, pool, size)))
+        self._check_choice(picks, pool)
+        return picks  # type: ignore[no-any-return]
 
     def _ask(self, thing: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call the user's code; what goes wrong in it is told with its line."""
@@ -51,6 +54,30 @@ class OwnStrategy(Scored):
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path)]
             at = f" in line {lines[-1]}" if lines else ""
             raise UserError(f"{self.where}: {type(error).__name__}{at}: {error}") from error
+
+    def _check_choice(self, picks: Sequence[Any], pool: Pool) -> None:
+        """The rules by which candidates are made. What no query may break is checked for all, in `query.run`."""
+        for pick in picks:
+            if not isinstance(pick, Candidate):
+                raise UserError(f"{self.where}: chose {type(pick).__name__} {pick!r}; choose returns candidates")
+            if pick.case not in pool.cases:
+                continue
+            image = pool.image(pick.case)
+            if pick.box.size_zyx != image.grid.size_zyx:
+                raise UserError(
+                    f"{self.where}: chose a patch of {pick.box.size_zyx} voxels in {pick.case}; "
+                    f"a patch has {image.grid.size_zyx} there"
+                )
+            if image.too_free(pick.box):
+                raise UserError(
+                    f"{self.where}: chose {pick.box} in {pick.case}, of which more than "
+                    f"{pool.free_overlap:.0%} is free space (free_overlap)"
+                )
+        for case, count in Counter(pick.case for pick in picks).items():
+            if count > (left := pool.image(case).patches_left):
+                raise UserError(
+                    f"{self.where}: chose {count} patches in {case}, which may give {left} (patches_per_image)"
+                )
 
     def _check(self, values: np.ndarray[Any, Any], shape: tuple[int, ...], what: str) -> None:
         if values.shape != shape or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):

@@ -247,9 +247,11 @@ class Image:
 
     def may_take(self, box: Box) -> bool:
         """Whether this one patch may be chosen."""
-        if any(intersects(box, other) for other in self.boxes):
-            return False
+        return not any(intersects(box, other) for other in self.boxes) and not self.too_free(box)
+
+    def too_free(self, box: Box) -> bool:
+        """Whether more of a patch is free than may be; what sticks out of the image is not."""
         if self.free is None:
-            return True
+            return False
         most = int(np.floor(self.pool.free_overlap * box.voxels + 1e-9))
-        return int(np.count_nonzero(self.free[box.slices])) <= most
+        return int(np.count_nonzero(self.free[box.slices])) > most
