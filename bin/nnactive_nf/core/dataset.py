@@ -7,7 +7,6 @@ spacing, axes (z, y, x) as SimpleITK hands them to numpy: patches, label masks a
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +21,9 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import open_hdf5, read_json
+from nnactive_nf.core.files import open_hdf5, read_json, read_plain_pickle
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.plans import check_plans
 
 VERSION = 1
 FORMAT = "nnactive-nf/dataset"
@@ -97,8 +97,10 @@ class Dataset:
 
     @cached_property
     def plans(self) -> dict[str, Any]:
-        """nnU-Net's plans."""
-        return read_json(self.folder / "plans.json")  # type: ignore[no-any-return]
+        """nnU-Net's plans, checked."""
+        plans: dict[str, Any] = read_json(self.folder / "plans.json")
+        check_plans(plans, f"{self.folder}/plans.json")
+        return plans
 
     @cached_property
     def nnunet_json(self) -> dict[str, Any]:
@@ -111,8 +113,7 @@ class Dataset:
 
     def properties(self, case: str) -> dict[str, Any]:
         """nnU-Net's properties of the case: crop box, shapes, spacing."""
-        with (self.folder / "network" / f"{case}.pkl").open("rb") as file:
-            return pickle.load(file)  # type: ignore[no-any-return]
+        return read_plain_pickle(self.folder / "network" / f"{case}.pkl")  # type: ignore[no-any-return]
 
     def network_image(self, case: str) -> npt.NDArray[np.float32]:
         """Preprocessed image `[channels, ...]` on the network grid."""
