@@ -16,6 +16,12 @@ class UserError(Exception):
         self.lines: Sequence[str] = lines
 
 
+def one_line(error: BaseException) -> str:
+    """The last line of what a library says, or the kind of its error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def reports_user_errors(run: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command: a `UserError` becomes `ERROR: ...` lines on standard error and exit status 2."""
 

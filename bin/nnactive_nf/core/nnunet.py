@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.plans import check_nnunet_json, check_plans
 
@@ -152,14 +153,20 @@ def _check_weights(path: Path, fold: FoldCheckpoint) -> None:
 
 
 def load_torch(path: Path) -> dict[str, Any]:
-    """Read a dictionary of tensors and plain values; nothing that a file brings along is executed."""
+    """Read a dictionary of tensors and plain values; nothing that a file brings along is executed.
+
+    Checksums are looked at first, which torch writes and does not read.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds for files that are damaged
         raise UserError(
-            f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__})"
+            f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__}: {one_line(error)})"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint")

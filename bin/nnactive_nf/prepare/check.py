@@ -16,8 +16,8 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
 from nnactive_nf.core.classes import Classes
-from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.heads import one_line, read_head
+from nnactive_nf.core.errors import UserError, one_line
+from nnactive_nf.core.heads import read_head
 from nnactive_nf.core.raw import RawCase, RawDataset
 
 
