@@ -23,6 +23,7 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import open_hdf5, read_json, read_plain_pickle
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.names import check_names
 from nnactive_nf.core.plans import check_plans
 
 VERSION = 1
@@ -57,11 +58,13 @@ class Dataset:
         head = read_json(folder / "dataset.json")
         if head.get("format") != FORMAT or head.get("version") != VERSION:
             raise UserError(f"{folder}/dataset.json: format is {head.get('format')!r}, expected {FORMAT} {VERSION}")
-        classes = Classes(tuple(head["class_names"]), tuple(head["class_values"]))
-        cases = pd.read_csv(folder / "cases.csv", dtype={"case": str, "group": str, "split": str})
+        classes = Classes.read(head["class_names"], head["class_values"], f"{folder}/dataset.json")
+        text = {"case": str, "group": str, "split": str}
+        cases = pd.read_csv(folder / "cases.csv", dtype=text, keep_default_na=False)  # a case may be called NA
         missing = [name for name in CASE_COLUMNS if name not in cases]
         if missing:
             raise UserError(f"{folder}/cases.csv: columns {missing} are missing")
+        check_names("case", cases["case"], f"{folder}/cases.csv")
         return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
 
     @property

@@ -12,8 +12,15 @@ class UserError(Exception):
     """Something that the user can mend. Several findings are given at once, one line each."""
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines: Sequence[str] = lines
+        self.lines: Sequence[str] = tuple(shown(line) for line in lines)
+        super().__init__("\n".join(self.lines))
+
+
+def shown(text: str) -> str:
+    """A text as one line: what is no printable character, a line break in a file's name for one, is written out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
 
 
 def one_line(error: BaseException) -> str:
