@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import Name
 
 FILE = click.Path(path_type=Path)
 
@@ -15,7 +16,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--oracle", required=True, type=FILE, help="Complete masks of the pool.")
 @click.option("--query", "query_file", type=FILE, help="Query table; without one, the whole pool is labelled.")
 @click.option("--strategy", default="full", help="Strategy that made the query, with its options.")
-@click.option("--node", required=True, help="Node that the labels will train.")
+@click.option("--node", required=True, type=Name("node"), help="Node that the labels will train.")
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle of that node.")
 @click.option("--labels", "labels_file", type=FILE, help="Labels before; none at the start.")
 @click.option("--free-background", is_flag=True, help="In labelled cases, what was not imaged is background.")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import Name
 
 FILE = click.Path(path_type=Path)
 
@@ -14,7 +15,7 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.option("--input", "folder", required=True, type=FILE, help="nnU-Net raw or Decathlon folder.")
 @click.option("--shown", help="The folder's path in messages, where it is another.")
-@click.option("--name", required=True, help="Name of the data set.")
+@click.option("--name", required=True, type=Name("data set"), help="Name of the data set.")
 @click.option("--configuration", default="3d_fullres", show_default=True, help="nnU-Net configuration.")
 @click.option(
     "--test-fraction", default=0.25, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True)

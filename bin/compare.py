@@ -8,6 +8,7 @@ import click
 from nnactive_nf.analyse.folders import merge, read_any
 from nnactive_nf.analyse.write import analyse
 from nnactive_nf.core.errors import UserError, reports_user_errors
+from nnactive_nf.core.names import check_names
 from nnactive_nf.report.render import Pictures, write_report
 from nnactive_nf.report.tables import Tables
 
@@ -37,6 +38,7 @@ def main(
     labels = list(names) or [folder.resolve().name for folder in results]
     if len(set(labels)) < len(labels):
         raise UserError(f"--name: two folders would be called the same ({', '.join(labels)}); name them with --name")
+    check_names("study", labels, "--name")
     if any(folder.resolve() == out.resolve() for folder in results):
         raise UserError(f"--out: {out} is one of the folders to compare; results are never overwritten")
     study = merge([read_any(folder) for folder in results], labels)

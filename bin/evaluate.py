@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import Name
 
 
 @click.command()
 @click.option("--prepared", required=True, type=click.Path(path_type=Path), help="PREPARE's folder.")
 @click.option("--reference", required=True, type=click.Path(path_type=Path), help="PREPARE's masks of the test set.")
-@click.option("--node", required=True, help="Id of the node.")
-@click.option("--dataset", required=True)
-@click.option("--regime", required=True)
+@click.option("--node", required=True, type=Name("node"), help="Id of the node.")
+@click.option("--dataset", required=True, type=Name("data set"))
+@click.option("--regime", required=True, type=Name("regime"))
 @click.option("--seed", required=True, type=int)
 @click.option("--cycle", required=True, type=click.IntRange(0))
 @click.option("--strategy", default="", help="Empty for the node that all strategies share.")

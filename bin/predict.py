@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import Name
 
 
 @click.command()
 @click.option("--prepared", required=True, type=click.Path(path_type=Path), help="PREPARE's folder.")
-@click.option("--node", required=True, help="Id of the node.")
+@click.option("--node", required=True, type=Name("node"), help="Id of the node.")
 @click.option("--cycle", required=True, type=click.IntRange(0))
 @click.option("--shard", default=0, show_default=True, type=click.IntRange(0), help="Number of this shard, from 0.")
 @click.option("--shards", default=1, show_default=True, type=click.IntRange(1), help="Number of shards.")

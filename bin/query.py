@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.options import PATCH_SIZE, ZYX
+from nnactive_nf.core.options import PATCH_SIZE, ZYX, Name
 
 FILE = click.Path(path_type=Path)
 
@@ -35,7 +35,9 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(0, 1),
     help="Largest share of a patch where nothing was imaged.",
 )
-@click.option("--node", required=True, help="Name of the trajectory or node, written to the pictures' file.")
+@click.option(
+    "--node", required=True, type=Name("node"), help="Name of the trajectory or node, written to the pictures' file."
+)
 @click.option("--start", is_flag=True, help="This is the start: nothing is labelled and no model is trained.")
 @click.option("--class-guarantee", is_flag=True, help="Begin with two patches of each class, in two cases.")
 @click.option("--labels", type=FILE, help="Labels so far.")

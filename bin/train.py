@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.options import ZYX
+from nnactive_nf.core.options import ZYX, Name
 
 
 @click.command()
 @click.option("--prepared", required=True, type=click.Path(path_type=Path), help="PREPARE's folder.")
 @click.option("--labels", "labels_file", required=True, type=click.Path(path_type=Path), help="Labels of the node.")
-@click.option("--node", required=True, help="Id of the node.")
+@click.option("--node", required=True, type=Name("node"), help="Id of the node.")
 @click.option("--seed", required=True, type=int)
 @click.option("--cycle", required=True, type=click.IntRange(0))
 @click.option("--fold", required=True, type=click.IntRange(0), help="Fold to leave out and validate on.")

@@ -60,7 +60,7 @@ def is_phantom(values) {
 def dataset_name(values) {
     def known = is_phantom(values) || values.input.startsWith('msd:')
     def name = known ? values.input.replaceFirst(/^msd:(Task\d+_)?/, '') : file(values.input).name
-    values.dataset ?: file_name(name)
+    values.dataset ?: (file_name(name).replaceFirst(/^[^A-Za-z0-9]+/, '') ?: 'dataset') // files of this name are no options, nor hidden
 }
 
 def seed_list(text) {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -83,12 +85,14 @@ def prepared(
     return Dataset.open(folder)
 
 
-def checkpoints(folder: Path, dataset: Dataset, folds: int, *, patch: Sequence[int], features: int) -> list[Path]:
-    """Folds with random weights: a U-Net of two stages whose plan is written by hand."""
+def fold(
+    plans: Mapping[str, Any], nnunet_json: Mapping[str, Any], *, patch: Sequence[int], features: int, seed: int = 0
+):
+    """A fold with random weights: a U-Net of two stages whose plan is written by hand, added to the axes of `plans`."""
     import torch  # the tests of other stages do without
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, save_fold
+    from nnactive_nf.core.nnunet import FoldCheckpoint, build_network
 
     network = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -103,13 +107,29 @@ def checkpoints(folder: Path, dataset: Dataset, folds: int, *, patch: Sequence[i
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }  # fmt: skip
     settings = {"patch_size": list(patch), "spacing": [2.0, 1.0, 1.0], "architecture": network}
-    plans = dataset.plans | {"label_manager": "LabelManager", "configurations": {"3d_fullres": settings}}
-    configuration = PlansManager(plans).get_configuration("3d_fullres")
-    paths = [folder / f"fold_{fold}.pth" for fold in range(folds)]
-    for fold, path in enumerate(paths):
-        torch.manual_seed(fold)
-        weights = build_network(configuration, len(dataset.channels), len(dataset.classes), False).state_dict()
-        save_fold(path, FoldCheckpoint(weights, plans, "3d_fullres", dataset.nnunet_json, (0, 1, 2), str(fold)))
+    whole = {**plans, "label_manager": "LabelManager", "configurations": {"3d_fullres": settings}}
+    configuration = PlansManager(whole).get_configuration("3d_fullres")
+    torch.manual_seed(seed)
+    channels, heads = len(nnunet_json["channel_names"]), len(nnunet_json["labels"]) - 1
+    weights = build_network(configuration, channels, heads, False).state_dict()
+    return FoldCheckpoint(weights, whole, "3d_fullres", dict(nnunet_json), (0, 1, 2), str(seed))
+
+
+def some_fold(seed: int = 0, digest: str = "digest"):
+    """A fold of no data set in particular: background and one class, one channel."""
+    plans = {"transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2]}
+    nnunet_json = {"channel_names": {"0": "image"}, "labels": {"background": 0, "organ": 1, "ignore": 2}}
+    return replace(fold(plans, nnunet_json, patch=(4, 4, 4), features=2, seed=seed), digest=digest)
+
+
+def checkpoints(folder: Path, dataset: Dataset, folds: int, *, patch: Sequence[int], features: int) -> list[Path]:
+    """Files of folds with random weights for a data set."""
+    from nnactive_nf.core.nnunet import save_fold
+
+    nnunet_json = dataset.nnunet_json | {"channel_names": {str(i): name for i, name in enumerate(dataset.channels)}}
+    paths = [folder / f"fold_{number}.pth" for number in range(folds)]
+    for number, path in enumerate(paths):
+        save_fold(path, fold(dataset.plans, nnunet_json, patch=patch, features=features, seed=number))
     return paths
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from nnactive_nf.annotate.run import annotate
 from nnactive_nf.annotate.run import write as write_annotated
@@ -28,6 +30,7 @@ from nnactive_nf.query.run import query
 from nnactive_nf.query.run import write as write_query_files
 from nnactive_nf.train.run import Settings as TrainSettings
 from nnactive_nf.train.run import train
+from nnactive_nf.train.store import TrainingStore
 
 pytestmark = pytest.mark.slow
 
@@ -181,6 +184,40 @@ def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
     first, second = (read_json(path / "training.json") for path in (tmp_path / "fold_0", tmp_path / "again"))
     assert first["digest"] != second["digest"]
     assert first["curve"] == second["curve"]  # the same seeds, to the bit
+
+
+@pytest.mark.parametrize("damage", ["no weights", "another network's optimiser", "NaN", "another epoch", "behind"])
+def test_a_state_of_another_training_is_put_aside_and_the_fold_trained_anew(
+    damage: str, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """States that stand under the right digest all the same: the store takes what its checksums allow."""
+    settings = TrainSettings(1, 0, 0, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
+    save = TrainingStore.save_latest
+
+    def damaged(place: TrainingStore, state: dict) -> None:
+        if damage == "no weights":
+            state = state | {"weights": {}}
+        elif damage == "NaN":
+            state = state | {"weights": {name: value * np.nan for name, value in state["weights"].items()}}
+        elif damage == "another network's optimiser":
+            other = {key: torch.zeros(2) for key in ("exp_avg", "exp_avg_sq")} | {"step": torch.ones(())}
+            states = dict.fromkeys(state["optimizer"]["state"], other)
+            state = state | {"optimizer": state["optimizer"] | {"state": states}}
+        else:
+            state = state | {"epoch": 7 if damage == "behind" else 2}
+        save(place, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingStore, "save_latest", damaged)
+    arguments = (node.folder / "prepared", node.folder / "labels_c00.h5", settings, "n-c00", "cpu", 1, tmp_path, damage)
+    with pytest.raises(KeyboardInterrupt):
+        train(*arguments, tmp_path / "out")
+    monkeypatch.undo()
+    capsys.readouterr()
+    train(*arguments, tmp_path / "out")
+    assert re.search(r"latest.pth: not a state of this training .*; put aside", capsys.readouterr().out)
+    again, first = (read_json(path / "training.json") for path in (tmp_path / "out", node.folder / "fold_0"))
+    assert again["curve"] == first["curve"] and again["resumed_from"] == []
 
 
 def test_damaged_and_foreign_files_are_told(node: Node, tmp_path: Path) -> None:

@@ -9,18 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.phantom.folder import write_phantom
-from nnactive_nf.prepare.check import _by_nibabel, _voxels, check_case
+from nnactive_nf.prepare.check import check_case
 from nnactive_nf.prepare.run import Settings, prepare
 
 SETTINGS = Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
@@ -218,42 +216,6 @@ def test_one_case_and_too_few_patients(phantom: Path, tmp_path: Path) -> None:
         run(phantom, tmp_path, Settings("phantom", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=3))
     with pytest.raises(UserError, match="configuration 3d_lowres"):
         run(phantom, tmp_path, Settings("phantom", "3d_lowres", 0.25, 1, None, None, folds=2, start_size=8))
-
-
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
-@pytest.mark.parametrize("pixels", [np.uint8, np.int16, np.int32, np.float32, np.float64])
-def test_voxels_are_those_that_nnunet_reads(phantom: Path, tmp_path: Path, ending: str, pixels: type) -> None:
-    reader = determine_reader_writer_from_file_ending(ending, verbose=False)
-    raw = replace(list_raw(phantom), reader=reader)
-    values = np.random.default_rng(1).normal(60, 20, (4, 5, 6)).astype(pixels)
-    path = tmp_path / f"a{ending}"
-    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
-    assert _by_nibabel(path) is not None
-    images = {path: False}
-    if ending == ".nii.gz":  # all channels in one file; slices of one voxel
-        for name, image in {
-            "b": sitk.JoinSeries([sitk.GetImageFromArray(values), sitk.GetImageFromArray(values[::-1].copy())]),
-            "c": sitk.GetImageFromArray(values[:1]),
-            "d": sitk.GetImageFromArray(values[0]),
-        }.items():
-            sitk.WriteImage(image, str(tmp_path / f"{name}{ending}"))
-            images[tmp_path / f"{name}{ending}"] = name != "b"
-    for path, again in images.items():
-        assert (_by_nibabel(path) is None) == again
-        read, _ = reader().read_images([str(path)])
-        found = _voxels(raw, path, label=False)
-        assert found.shape == read.shape
-        np.testing.assert_array_equal(found.astype(np.float32), read)
-
-
-def test_scaled_files_are_left_to_nnunets_reader(phantom: Path, tmp_path: Path) -> None:
-    raw = list_raw(phantom)
-    image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
-    image.header.set_slope_inter(0.1, 7)
-    nibabel.save(image, tmp_path / "a.nii.gz")
-    assert _by_nibabel(tmp_path / "a.nii.gz") is None
-    read, _ = raw.reader().read_images([str(tmp_path / "a.nii.gz")])
-    np.testing.assert_array_equal(_voxels(raw, tmp_path / "a.nii.gz", label=False), read)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha"])

@@ -21,6 +21,7 @@ from nnactive_nf.core.files import open_hdf5, read_json
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.labels import Labels, class_column, each_mask, read_patches
+from nnactive_nf.core.names import check_names
 from nnactive_nf.core.query_table import read_query
 
 MEASURES = ["dice", "iou", "nsd", "hd95_mm"]
@@ -130,6 +131,7 @@ def read_study(
 def score_rows(metrics: dict[str, Any], node: str) -> list[dict[str, Any]]:
     """Rows of `Study.scores` from the content of a `metrics.json`: the mean first, then the classes."""
     mean = metrics["mean"]
+    check_names("class", metrics["classes"], f"metrics of {node}")
     per_class = {name: mean["classes"][name] for name in metrics["classes"]}
     total = {key: sum(int(row[key]) for row in per_class.values()) for key in ("empty_reference", "empty_prediction")}
     rows = [{"node": node, "class": MEAN, **_measures(mean["foreground"]), "cases": len(metrics["cases"]), **total}]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.names import check_names
+
+MOST_VALUE = 65534  # of 16 bits the highest is left for the ignore value
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,35 @@ class Classes:
     values: tuple[int, ...]
 
     @classmethod
-    def of(cls, labels: Mapping[str, int]) -> Classes:
-        """Classes from a mapping of name to value."""
+    def of(cls, labels: Mapping[str, int], where: str = "dataset.json") -> Classes:
+        """Classes from a mapping of name to value, checked; `where` is how messages name what it stands in."""
         ordered = sorted(labels.items(), key=lambda item: item[1])
-        if not ordered or ordered[0][1] != 0:
-            raise UserError("dataset.json: no class has the value 0 (background)")
-        if len(ordered) < 2:
-            raise UserError("dataset.json: no foreground class is declared")
-        if len({value for _, value in ordered}) != len(ordered):
-            raise UserError("dataset.json: two classes share one value")
-        return cls(tuple(name for name, _ in ordered), tuple(value for _, value in ordered))
+        return cls.read([name for name, _ in ordered], [value for _, value in ordered], where)
+
+    @classmethod
+    def read(cls, names: Sequence[Any], values: Sequence[Any], where: str) -> Classes:
+        """Classes as a file names them, background first.
+
+        Raises:
+            UserError: they are none; the line starts with `where`.
+        """
+        if len(names) != len(values) or not all(isinstance(value, int | np.integer) for value in values):
+            raise UserError(f"{where}: class values must be whole numbers, one for each class")
+        found = cls(tuple(names), tuple(int(value) for value in values))
+        if not found.values or found.values[0] != 0:
+            raise UserError(f"{where}: no class has the value 0 (background)")
+        if len(found) < 2:
+            raise UserError(f"{where}: no foreground class is declared")
+        if len(set(found.values)) != len(found):
+            raise UserError(f"{where}: two classes share one value")
+        if list(found.values) != sorted(found.values) or not all(0 <= n <= MOST_VALUE for n in found.values):
+            raise UserError(f"{where}: class values must lie between 0 and {MOST_VALUE}, and rise")
+        check_names("class", found.names, where)
+        if len(set(found.names)) != len(found):
+            raise UserError(f"{where}: two classes share one name")
+        if "background" in found.names[1:]:
+            raise UserError(f"{where}: class 'background': nnU-Net wants this name for the value 0")
+        return found
 
     def __len__(self) -> int:
         return len(self.names)

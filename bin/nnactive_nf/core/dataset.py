@@ -7,7 +7,6 @@ spacing, axes (z, y, x) as SimpleITK hands them to numpy: patches, label masks a
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +21,10 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import open_hdf5, read_json
+from nnactive_nf.core.files import open_hdf5, read_json, read_plain_pickle
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.names import check_names
+from nnactive_nf.core.plans import check_plans
 
 VERSION = 1
 FORMAT = "nnactive-nf/dataset"
@@ -57,11 +58,13 @@ class Dataset:
         head = read_json(folder / "dataset.json")
         if head.get("format") != FORMAT or head.get("version") != VERSION:
             raise UserError(f"{folder}/dataset.json: format is {head.get('format')!r}, expected {FORMAT} {VERSION}")
-        classes = Classes(tuple(head["class_names"]), tuple(head["class_values"]))
-        cases = pd.read_csv(folder / "cases.csv", dtype={"case": str, "group": str, "split": str})
+        classes = Classes.read(head["class_names"], head["class_values"], f"{folder}/dataset.json")
+        text = {"case": str, "group": str, "split": str}
+        cases = pd.read_csv(folder / "cases.csv", dtype=text, keep_default_na=False)  # a case may be called NA
         missing = [name for name in CASE_COLUMNS if name not in cases]
         if missing:
             raise UserError(f"{folder}/cases.csv: columns {missing} are missing")
+        check_names("case", cases["case"], f"{folder}/cases.csv")
         return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
 
     @property
@@ -97,8 +100,10 @@ class Dataset:
 
     @cached_property
     def plans(self) -> dict[str, Any]:
-        """nnU-Net's plans."""
-        return read_json(self.folder / "plans.json")  # type: ignore[no-any-return]
+        """nnU-Net's plans, checked."""
+        plans: dict[str, Any] = read_json(self.folder / "plans.json")
+        check_plans(plans, f"{self.folder}/plans.json")
+        return plans
 
     @cached_property
     def nnunet_json(self) -> dict[str, Any]:
@@ -111,8 +116,7 @@ class Dataset:
 
     def properties(self, case: str) -> dict[str, Any]:
         """nnU-Net's properties of the case: crop box, shapes, spacing."""
-        with (self.folder / "network" / f"{case}.pkl").open("rb") as file:
-            return pickle.load(file)  # type: ignore[no-any-return]
+        return read_plain_pickle(self.folder / "network" / f"{case}.pkl")  # type: ignore[no-any-return]
 
     def network_image(self, case: str) -> npt.NDArray[np.float32]:
         """Preprocessed image `[channels, ...]` on the network grid."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
+from nnactive_nf.core.names import check_names
 
 MEAN = "mean"  # the "class" that stands for the mean over the foreground classes in tables
 
@@ -94,6 +95,11 @@ class Design:
             cycles, folds = int(content["cycles"]), int(content["folds"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where}: not the plan of a study ({error!r})") from None
+        check_names("data set", [group.dataset for group in groups], where)
+        check_names("regime", [group.regime for group in groups], where)
+        check_names("strategy", [strategy.name for strategy in strategies], where)
+        check_names("trajectory", [trajectory.id for trajectory in trajectories], where)
+        check_names("node", [node for trajectory in trajectories for node in trajectory.nodes], where)
         by_group = {(group.dataset, group.regime): place for place, group in enumerate(groups)}
         by_strategy = {strategy.name: place for place, strategy in enumerate(strategies)}
         for trajectory in trajectories:

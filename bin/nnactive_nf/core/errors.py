@@ -12,8 +12,21 @@ class UserError(Exception):
     """Something that the user can mend. Several findings are given at once, one line each."""
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines: Sequence[str] = lines
+        self.lines: Sequence[str] = tuple(shown(line) for line in lines)
+        super().__init__("\n".join(self.lines))
+
+
+def shown(text: str) -> str:
+    """A text as one line: what is no printable character, a line break in a file's name for one, is written out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The last line of what a library says, or the kind of its error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def reports_user_errors(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,13 @@ from nnactive_nf import __version__
 from nnactive_nf.core.errors import UserError
 
 PROJECT = "nnactive-nf"
+
+# What a pickle of numbers, texts, lists and arrays names; nothing of it does more than hold values.
+PLAIN_NAMES = {
+    "numpy": ("ndarray", "dtype"),
+    **dict.fromkeys(("numpy._core.multiarray", "numpy.core.multiarray"), ("_reconstruct", "scalar")),
+    **dict.fromkeys(("numpy._core.numeric", "numpy.core.numeric"), ("_frombuffer",)),
+}
 
 # What h5py raises where a part of a file is missing, of another kind than expected, or cannot be decompressed.
 DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError)
@@ -54,6 +63,36 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not a JSON file ({error})") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes in hexadecimal; `UserError` where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads values; a pickle that names anything else, which a plain one would call, is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of `PLAIN_NAMES`."""
+        if name not in PLAIN_NAMES.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return super().find_class(module, name)
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """Numbers, texts, arrays, and lists, tuples and dictionaries of them; nothing that a file brings along is run."""
+    try:
+        with Path(path).open("rb") as file:
+            return _PlainUnpickler(file).load()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # a damaged pickle raises whatever it stumbles over
+        raise UserError(f"{path}: not a pickle of plain values ({type(error).__name__}: {error})") from None
 
 
 @contextmanager

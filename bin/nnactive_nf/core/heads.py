@@ -13,7 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.geometry import Shape, as_shape
 
 # nnU-Net gives the missing axis of a 2D image a spacing that no network ever pools over.
@@ -66,12 +66,6 @@ def read_head(path: Path, reader: type[BaseReaderWriter], label: bool = False) -
         return _by_reader(path, reader(), label)
     except Exception as error:  # each library raises kinds of its own
         raise UserError(f"{path.name} cannot be read, it may be truncated ({one_line(error)})") from None
-
-
-def one_line(error: Exception) -> str:
-    """The last line of what a library says, or the kind of its error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _by_simpleitk(path: Path) -> Head:

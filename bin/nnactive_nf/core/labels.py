@@ -131,7 +131,7 @@ def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int
     """
     with open_hdf5(path, kind, VERSION) as file:
         try:
-            labels = _read_head(file)
+            labels = _read_head(path, file)
             labels.masks = {case: group["mask"][()] for case, group in file["cases"].items()}
             labels.spacings_mm = {
                 case: tuple(float(v) for v in group.attrs["spacing_mm_zyx"])  # type: ignore[misc]
@@ -149,16 +149,14 @@ def read_patches(path: Path, kind: str = "labels") -> Labels:
     """Read all of a labels file but its masks: what the patches' table tells needs no volume in memory."""
     with open_hdf5(path, kind, VERSION) as file:
         try:
-            return _read_head(file)
+            return _read_head(path, file)
         except DAMAGE as error:
             raise UserError(f"{path}: damaged labels file ({error})") from None
 
 
-def _read_head(file: h5py.File) -> Labels:
-    classes = Classes(
-        tuple(str(name) for name in file.attrs["class_names"]),
-        tuple(int(value) for value in file.attrs["class_values"]),
-    )
+def _read_head(path: Path, file: h5py.File) -> Labels:
+    names, values = ([*file.attrs[f"class_{key}"]] for key in ("names", "values"))
+    classes = Classes.read(names, values, str(path))
     return Labels(
         dataset=str(file.attrs["dataset"]),
         node=str(file.attrs["node"]),

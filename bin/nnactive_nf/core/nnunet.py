@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.plans import check_nnunet_json, check_plans
 
 CHECKPOINT_FORMAT = "nnactive-nf/checkpoint"
 CHECKPOINT_VERSION = 1
@@ -106,29 +108,65 @@ def save_fold(path: Path, checkpoint: FoldCheckpoint) -> None:
 
 
 def load_fold(path: Path) -> FoldCheckpoint:
-    """Read a fold's checkpoint to the CPU; `UserError` where it is missing, truncated or foreign."""
+    """Read a fold's checkpoint to the CPU.
+
+    Raises:
+        UserError: it is missing, truncated or foreign, its plans name what is no network (`nnactive_nf.core.plans`), or
+            its weights are not those of the planned network, or not finite.
+    """
     content = load_torch(path)
     if content.get("format") != CHECKPOINT_FORMAT or content.get("version") != CHECKPOINT_VERSION:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} {CHECKPOINT_VERSION}")
-    return FoldCheckpoint(
-        weights=content["weights"],
-        plans=json.loads(content["plans"]),
-        configuration=content["configuration"],
-        nnunet_json=json.loads(content["nnunet_json"]),
-        mirror_axes=tuple(content["mirror_axes"]),
-        digest=content["digest"],
-    )
+    try:
+        fold = FoldCheckpoint(
+            weights=dict(content["weights"]),
+            plans=json.loads(content["plans"]),
+            configuration=str(content["configuration"]),
+            nnunet_json=json.loads(content["nnunet_json"]),
+            mirror_axes=tuple(content["mirror_axes"]),
+            digest=str(content["digest"]),
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from None
+    check_plans(fold.plans, str(path), fold.configuration)
+    check_nnunet_json(fold.nnunet_json, str(path))
+    _check_weights(path, fold)
+    return fold
+
+
+def _check_weights(path: Path, fold: FoldCheckpoint) -> None:
+    """Hold weights against the planned network, which is built with shapes and without numbers."""
+    configuration = PlansManager(fold.plans).get_configuration(fold.configuration)
+    channels, heads = len(fold.nnunet_json["channel_names"]), len(fold.nnunet_json["labels"]) - 1
+    try:
+        with torch.device("meta"):
+            planned = build_network(configuration, channels, heads, False).state_dict()
+    except Exception as error:  # whatever networks say of arguments that they do not take
+        raise UserError(f"{path}: its plans make no network ({type(error).__name__}: {error})") from None
+    found = {name: tuple(getattr(value, "shape", ())) for name, value in fold.weights.items()}
+    if found != {name: tuple(value.shape) for name, value in planned.items()}:
+        raise UserError(f"{path}: its weights are not those of the network in its plans")
+    if not all(bool(torch.isfinite(value).all()) for value in fold.weights.values()):
+        raise UserError(f"{path}: it holds weights that are not finite")
+    if any(axis not in range(len(configuration.patch_size)) for axis in fold.mirror_axes):
+        raise UserError(f"{path}: it mirrors along axes {fold.mirror_axes}, which its network does not have")
 
 
 def load_torch(path: Path) -> dict[str, Any]:
-    """Read a dictionary of tensors and plain values; nothing that a file brings along is executed."""
+    """Read a dictionary of tensors and plain values; nothing that a file brings along is executed.
+
+    Checksums are looked at first, which torch writes and does not read.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds for files that are damaged
         raise UserError(
-            f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__})"
+            f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__}: {one_line(error)})"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint")

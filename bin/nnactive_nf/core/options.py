@@ -6,7 +6,28 @@ from typing import Any
 
 import click
 
+from nnactive_nf.core.errors import shown
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.names import name_errors
+
+
+class Name(click.ParamType):
+    """A name as `nnactive_nf.core.names` wants it.
+
+    Args:
+        kind: what it is a name of.
+    """
+
+    name = "name"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, or the line that says what is wrong with it."""
+        for error in name_errors(self.kind, [value]):
+            self.fail(shown(error), param, ctx)
+        return str(value)
 
 
 class Zyx(click.ParamType):

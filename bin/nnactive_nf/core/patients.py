@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.names import check_names
 
 
 def case_groups(cases: Sequence[str], table: Path | None, pattern: str | None) -> dict[str, str]:
@@ -36,17 +37,21 @@ def case_groups(cases: Sequence[str], table: Path | None, pattern: str | None) -
     misses = [case for case, match in found.items() if match is None]
     if misses:
         raise UserError(f"group_pattern '{pattern}': does not match case {misses[0]} ({len(misses)} such cases)")
-    return {case: match.group(1) for case, match in found.items() if match is not None}
+    groups = {case: match.group(1) or "" for case, match in found.items() if match is not None}
+    check_names("patient", groups.values(), f"group_pattern '{pattern}'")
+    return groups
 
 
 def _from_table(cases: Sequence[str], table: Path) -> dict[str, str]:
     try:
-        rows = pd.read_csv(table, dtype=str)
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)  # a patient may be called NA
     except (OSError, ValueError) as error:
         raise UserError(f"{table}: cannot be read as CSV ({error})") from None
     if not {"case", "group"} <= set(rows.columns):
         raise UserError(f"{table}: wants the columns 'case' and 'group', it has {list(rows.columns)}")
-    rows = rows[["case", "group"]].dropna().drop_duplicates()
+    rows = rows[["case", "group"]].drop_duplicates()
+    rows = rows[(rows["case"] != "") & (rows["group"] != "")]
+    check_names("patient", rows["group"], str(table))
     twice = rows["case"][rows["case"].duplicated()].tolist()
     if twice:
         raise UserError(f"{table}: case {twice[0]} is in two groups; a case is of one patient")

@@ -13,6 +13,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
+from nnactive_nf.core.names import name_errors
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class RawDataset:
         """`dataset.json` for nnU-Net: classes by index, no ignore label, every case's files named."""
         return {
             "channel_names": {str(i): name for i, name in enumerate(self.channels)},
-            "labels": {name: index for index, name in enumerate(self.classes.names)},
+            # nnU-Net wants the name `background`, whatever the data set calls it
+            "labels": {name if index else "background": index for index, name in enumerate(self.classes.names)},
             "file_ending": self.file_ending,
             "numTraining": len(self.cases),
             "overwrite_image_reader_writer": self.reader.__name__,
@@ -83,6 +85,9 @@ def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
         )
     if not cases and not problems:
         problems = [f"{folder}: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted"]
+    names = [case.name for case in cases]
+    problems += [f"case {name}: stands in it twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    problems += [f"{folder}: {line}" for line in name_errors("case", names)]
     if problems:
         raise UserError(*problems)
     reader = _reader(ending, folder)
@@ -108,9 +113,7 @@ def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
             raise UserError(
                 f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number"
             ) from None
-    if any(not 0 <= value < 65535 for value in pairs.values()):
-        raise UserError(f"{folder}/dataset.json: class values must lie between 0 and 65534")
-    return Classes.of(pairs)
+    return Classes.of(pairs, f"{folder}/dataset.json")
 
 
 def _channels(folder: Path, head: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import as_shape
 from nnactive_nf.core.heads import Head, read_head
+from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.planning import (
     fingerprint_of_heads,
     known_configuration,
@@ -163,8 +164,8 @@ def readable(heads: Sequence[Head]) -> int:
 
 def nonzero_shape(dataset: RawDataset, case: RawCase) -> tuple[int, ...]:
     """Shape (z, y, x) of the smallest box that holds all voxels that are not 0; the image's where all are 0."""
-    values, _ = dataset.reader().read_images([str(path) for path in case.images])
-    filled = (values != 0).any(axis=0)
+    parts = [read_voxels(path, dataset.reader) for path in case.images]
+    filled = np.logical_or.reduce([(values != 0).any(axis=0) for values in parts])
     if not filled.any():
         return tuple(filled.shape)
     ends = [np.flatnonzero(filled.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]

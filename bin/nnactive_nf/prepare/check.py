@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
@@ -17,7 +16,8 @@ from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.heads import one_line, read_head
+from nnactive_nf.core.heads import read_head
+from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.raw import RawCase, RawDataset
 
 
@@ -54,7 +54,7 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     voxels: dict[str, list[npt.NDArray[Any]]] = {}
     for role, path in _files(case):
         try:
-            voxels.setdefault(role, []).append(_voxels(raw, path, label=role != "image"))
+            voxels.setdefault(role, []).append(read_voxels(path, raw.reader, label=role != "image"))
         except UserError as error:
             facts.problems += [f"case {case.name}: {role} {line}" for line in error.lines]
     if facts.problems:
@@ -86,57 +86,11 @@ def _files(case: RawCase) -> list[tuple[str, Path]]:
     return [*(("image", path) for path in case.images), ("label", case.label), *free]
 
 
-def _voxels(raw: RawDataset, path: Path, label: bool) -> npt.NDArray[Any]:
-    """Voxels `[channels, z, y, x]` of a file, as nnU-Net's reader gives them.
-
-    The library behind SimpleITK reads a truncated NIfTI as if zeros followed, and turns NaN into 0, so NIfTI files are
-    read by nibabel. Only where nnU-Net's reader may make something else of the same file, it reads it once more.
-
-    Raises:
-        UserError: the file is damaged, or holds values that are not finite.
-    """
-    values = None
-    try:
-        if path.name.endswith((".nii", ".nii.gz")):
-            values = _by_nibabel(path)
-        if values is None:
-            reader = raw.reader()
-            values, _ = reader.read_seg(str(path)) if label else reader.read_images([str(path)])
-    except UserError:
-        raise
-    except Exception as error:  # gzip, zlib, struct, nibabel and SimpleITK raise their own kinds
-        raise UserError(f"{path.name} cannot be read, it may be truncated ({one_line(error)})") from None
-    return values
-
-
-def _by_nibabel(path: Path) -> npt.NDArray[Any] | None:
-    """Voxels `[channels, z, y, x]` of an ordinary NIfTI file; `None` where it is sound, but nnU-Net must read it.
-
-    That is where values are scaled (the libraries round otherwise), or an axis has one voxel (they count axes
-    otherwise).
-    """
-    file: Any = nibabel.load(path)  # type: ignore[attr-defined]
-    values = np.asanyarray(file.dataobj)
-    bad = int((~np.isfinite(values)).sum())
-    if bad:
-        raise UserError(f"{path.name} holds {bad} voxels that are NaN or infinite")
-    scaled = (file.dataobj.slope, file.dataobj.inter) != (1, 0)
-    ordinary = values.ndim in (3, 4) and min(values.shape) > 1 and values.dtype.kind in "iuf"
-    if scaled or not ordinary:
-        return None
-    return values.T if values.ndim == 4 else values.T[None]
-
-
 def _image_problems(image_czyx: npt.NDArray[np.float32]) -> list[str]:
-    bad = int((~np.isfinite(image_czyx)).sum())
-    if bad:
-        return [f"image holds {bad} voxels that are NaN or infinite"]
     return [] if image_czyx.any() else ["image is zero everywhere"]
 
 
 def _label_problems(label_zyx: npt.NDArray[Any], classes: Classes) -> list[str]:
-    if not np.isfinite(label_zyx).all():
-        return ["label holds voxels that are NaN or infinite"]
     unknown = [value for value in np.unique(label_zyx).tolist() if value not in classes.values]
     if not unknown:
         return []

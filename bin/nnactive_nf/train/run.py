@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from nnactive_nf.core.dataset import Dataset
-from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
 from nnactive_nf.train.folds import assign_folds
-from nnactive_nf.train.store import TrainingStore, training_digest
+from nnactive_nf.train.store import Given, TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
 from nnactive_nf.train.usage import Usage
 
@@ -96,7 +96,7 @@ def train(
     }  # fmt: skip
     place = TrainingStore(store, training_digest(rests_on))
     ids = {"node": node, "fold": settings.fold}
-    if place.finished:
+    if place.finished(Given(plans, dataset.configuration, dataset.nnunet_json)):
         print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
         place.deliver(out, ids)
         return
@@ -122,30 +122,39 @@ def _train_fold(
     place: TrainingStore,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
-    trainer = ActiveTrainer(
-        dict(plans, continue_training=False), dataset.configuration, settings.fold, dataset.nnunet_json, device
-    )
     train_cases = [case for case, fold in fold_of.items() if fold != settings.fold]
     val_cases = [case for case, fold in fold_of.items() if fold == settings.fold]
     schedule = Schedule(
         settings.epochs, settings.iterations, settings.optimiser,
         settings.learning_rate or LEARNING_RATES[settings.optimiser],
     )  # fmt: skip
+
+    def untrained() -> ActiveTrainer:
+        trainer = ActiveTrainer(
+            dict(plans, continue_training=False), dataset.configuration, settings.fold, dataset.nnunet_json, device
+        )
+        trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
+        return trainer
+
+    trainer = untrained()
     print(
         f"fold {settings.fold}: {len(train_cases)} cases to train on, {len(val_cases)} to validate, on {device.type}, "
         f"patch {trainer.configuration_manager.patch_size}, batch {trainer.configuration_manager.batch_size}"
     )
-    trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
     resumed_from: list[int] = []
     seconds_before = 0.0
     usage = Usage(device)
     latest = place.load_latest()
     if latest is not None:
-        trainer.load_state(latest)
-        resumed_from = [*latest["resumed_from"], trainer.current_epoch]
-        seconds_before = float(latest["seconds"])
-        usage = Usage(device, latest.get("usage"))
-        print(f"goes on from epoch {trainer.current_epoch} of {settings.epochs}", flush=True)
+        try:
+            trainer.load_state(latest)
+            resumed_from = [*latest["resumed_from"], trainer.current_epoch]
+            seconds_before = float(latest["seconds"])
+            usage = Usage(device, latest.get("usage"))
+            print(f"goes on from epoch {trainer.current_epoch} of {settings.epochs}", flush=True)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            place.refuse_latest(f"not a state of this training ({type(error).__name__}: {one_line(error)})")
+            trainer, resumed_from, seconds_before, usage = untrained(), [], 0.0, Usage(device)
     clock = time.monotonic()
 
     def seconds() -> float:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import read_json, whole_file, write_json
+from nnactive_nf.core.files import file_digest, read_json, whole_file, write_json
 from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold
 
 
@@ -22,47 +25,115 @@ def training_digest(rests_on: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a training was given and a finished fold must hold: plans, configuration, nnU-Net's `dataset.json`."""
+
+    plans: Mapping[str, Any]
+    configuration: str
+    nnunet_json: Mapping[str, Any]
+
+    def as_stored(self) -> Given:
+        """The same as it comes back from a file."""
+        return Given(json.loads(json.dumps(self.plans)), self.configuration, json.loads(json.dumps(self.nnunet_json)))
+
+
 class TrainingStore:
     """One training's place in the store.
 
-    `latest.pth` is the state at the end of an epoch, from which a training goes on; `checkpoint.pth` and
-    `training.json` are the finished fold. All are written whole or not at all, so a killed task leaves the last good
-    state behind.
+    `latest.pth` is the state at the end of an epoch, from which a training goes on; the folder `finished` holds
+    `checkpoint.pth` and `training.json` of the finished fold. Both come whole or not at all, so a killed task leaves
+    the last good state behind, and two runs that train the same fold do not mix their files.
+
+    Whoever shares the store may have put anything into it. So a fold is held against what this training rests on before
+    it is taken; one that is damaged or another's is put aside, and the fold is trained anew.
     """
 
     def __init__(self, store: Path, digest: str) -> None:
         self.digest = digest
         self.folder = store / digest[:2] / digest
+        self._finished = self.folder / "finished"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"checkpoint_store {store}: cannot be written ({error.strerror})") from None
 
-    @property
-    def finished(self) -> bool:
-        """Whether this training was done before, here or in another run."""
-        return (self.folder / "checkpoint.pth").is_file() and (self.folder / "training.json").is_file()
+    def finished(self, given: Given) -> bool:
+        """Whether this training was done before, here or in another run; what cannot be trusted is put aside."""
+        if not self._finished.exists():
+            return False
+        try:
+            self._check(given)
+        except UserError as error:
+            self._put_aside(self._finished, error)
+            return False
+        return True
+
+    def _check(self, given: Given) -> None:
+        """Hold the finished fold against what it is to be.
+
+        Raises:
+            UserError: it is damaged, or another training's.
+        """
+        path = self._finished / "checkpoint.pth"
+        record = read_json(self._finished / "training.json")
+        if not isinstance(record, dict) or record.get("digest") != self.digest:
+            raise UserError(f"{self._finished}/training.json: the record of another training")
+        if record.get("checkpoint_sha256") != file_digest(path):
+            raise UserError(f"{path}: not the file that its training wrote")
+        fold = load_fold(path)
+        if fold.digest != self.digest:
+            raise UserError(f"{path}: the checkpoint of another training ({fold.digest[:12]})")
+        if Given(fold.plans, fold.configuration, fold.nnunet_json) != given.as_stored():
+            raise UserError(f"{path}: was trained with other plans or classes")
+
+    def _put_aside(self, path: Path, why: UserError) -> None:
+        """Give what cannot be trusted another name, beside its own."""
+        aside = path.with_name(f"{path.name}.refused-{secrets.token_hex(4)}")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return  # another run has done so
+        except OSError as error:
+            raise UserError(f"{why.lines[0]}; it cannot be put aside ({error.strerror}): see to it by hand") from None
+        print(f"{why.lines[0]}; put aside as {aside.name}, the fold is trained anew", flush=True)
 
     def load_latest(self) -> dict[str, Any] | None:
-        """State to go on from; None where there is none or it cannot be read."""
+        """State to go on from; None where there is none, or it was put aside."""
         path = self.folder / "latest.pth"
-        if not path.is_file():
+        if not path.exists():
             return None
         try:
-            return load_torch(path)
+            state = load_torch(path)
+            if state.get("digest") != self.digest:
+                raise UserError(f"{path}: the state of another training")
         except UserError as error:
-            print(f"{error}; training starts anew")
+            self._put_aside(path, error)
             return None
+        return state
+
+    def refuse_latest(self, why: str) -> None:
+        """Put the state aside, which fits its training in no way that `load_latest` could know."""
+        path = self.folder / "latest.pth"
+        self._put_aside(path, UserError(f"{path}: {why}"))
 
     def save_latest(self, state: Mapping[str, Any]) -> None:
         """Write the state at the end of an epoch."""
         with whole_file(self.folder / "latest.pth") as temporary:
-            torch.save(dict(state), temporary)
+            torch.save(dict(state) | {"digest": self.digest}, temporary)
 
     def finish(self, checkpoint: FoldCheckpoint, record: Mapping[str, Any]) -> None:
-        """Write the finished fold; the record last, so that a fold that has one is whole."""
-        save_fold(self.folder / "checkpoint.pth", checkpoint)
-        write_json(self.folder / "training.json", record)
+        """Keep the finished fold. Where another run was faster, its fold stays."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".finished.", suffix=".part") as name:
+            part = Path(name) / "finished"
+            save_fold(part / "checkpoint.pth", checkpoint)
+            ids = {"digest": self.digest, "checkpoint_sha256": file_digest(part / "checkpoint.pth")}
+            write_json(part / "training.json", dict(record) | ids)
+            try:
+                part.rename(self._finished)
+            except OSError:
+                if not self._finished.exists():
+                    raise
 
     def deliver(self, out: Path, ids: Mapping[str, Any]) -> None:
         """Put the finished fold into a task's output folder, its record under the ids of this task.
@@ -71,19 +142,12 @@ class TrainingStore:
 
         On one file system the checkpoint is there under a second name, so that it takes its room once. Neither is ever
         written to: the store replaces its files, and --cleanup_work leaves checkpoints alone.
-
-        Raises:
-            UserError: the fold or its record is damaged.
         """
-        try:
-            load_fold(self.folder / "checkpoint.pth")  # a damaged store must not pass for a training
-            record = read_json(self.folder / "training.json")
-        except UserError as error:
-            raise UserError(f"{error}; delete {self.folder}, and the fold is trained anew") from None
+        record = read_json(self._finished / "training.json")
         temporary = out.with_name(f".{out.name}.part")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _link_or_copy(self.folder / "checkpoint.pth", temporary / "checkpoint.pth")
+        _link_or_copy(self._finished / "checkpoint.pth", temporary / "checkpoint.pth")
         write_json(temporary / "training.json", record | dict(ids))
         temporary.rename(out)
         with suppress(OSError):  # there is none, or the store is someone else's

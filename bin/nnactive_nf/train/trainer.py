@@ -213,13 +213,28 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state()`."""
+        """Go on from a `state()`.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError, RuntimeError: it is no state of this training; this trainer
+                cannot be used any more then.
+        """
+        if not all(bool(torch.isfinite(value).all()) for value in state["weights"].values()):
+            raise ValueError("its weights are not finite")
         self._module().load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, values in self.optimizer.state.items():
+            for value in values.values():
+                if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+                    raise ValueError("its optimiser is another network's")
         if self.grad_scaler is not None and state["scaler"] is not None:
             self.grad_scaler.load_state_dict(state["scaler"])
-        self.curve = list(state["curve"])
+        self.curve = [dict(epoch) for epoch in state["curve"]]
         self.current_epoch = int(state["epoch"])
+        if [epoch["epoch"] for epoch in self.curve] != list(range(self.current_epoch)):
+            raise ValueError("its curve is not that of its epochs")
+        if not 0 < self.current_epoch <= self.num_epochs:
+            raise ValueError(f"it stands at epoch {self.current_epoch} of {self.num_epochs}")
 
     def _module(self) -> torch.nn.Module:
         module: Any = getattr(self.network, "_orig_mod", self.network)
