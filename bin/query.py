@@ -50,6 +50,9 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--out", required=True, type=FILE, help="Query table to make.")
 @click.option("--views", required=True, type=FILE, help="File of pictures to make.")
+@click.option(
+    "--places", required=True, type=FILE, help="Folder to make: the patches in mm, as table and for 3D Slicer."
+)
 @click.argument("uncertainty", nargs=-1, type=FILE)
 @reports_user_errors
 def main(
@@ -62,6 +65,7 @@ def main(
     view_patches: int,
     out: Path,
     views: Path,
+    places: Path,
     uncertainty: tuple[Path, ...],
     patch_size: tuple,
     stride: tuple,
@@ -82,7 +86,17 @@ def main(
         oracle_file=oracle,
         uncertainty_files=uncertainty,
     )
-    run.write(picks, pool, choice, node=node, strategy=strategy, view_patches=view_patches, out=out, views=views)
+    run.write(
+        picks,
+        pool,
+        choice,
+        node=node,
+        strategy=strategy,
+        view_patches=view_patches,
+        out=out,
+        views=views,
+        places=places,
+    )
     print(f"{strategy}: {len(picks)} patches in {len({pick.case for pick in picks})} of {len(pool.cases)} images")
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION, Dataset
 from nnactive_nf.core.files import create_hdf5
+from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.grid import GRID_COLUMNS, CaseGrid, grid_row
 from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.core.uncertainty import create_uncertainty, write_case
 
@@ -59,7 +61,11 @@ def prepared(
     with create_hdf5(folder / "empty.h5", "empty", VERSION, {}) as file:
         for case, shape in sorted(shapes.items()):
             split = "test" if case in test else "pool"
-            rows.append([case, (groups or {}).get(case, case), split, *shape, 2.0, 1.0, 1.0, *shape, 2.0, 1.0, 1.0])
+            grid = CaseGrid(as_shape(shape), Box((0, 0, 0), as_shape(shape)), as_shape(shape), (2.0, 1.0, 1.0))
+            rows.append([
+                case, (groups or {}).get(case, case), split, *shape, *grid.spacing_mm, *shape, *grid.file_spacing_mm,
+                *grid_row(grid),
+            ])  # fmt: skip
             nothing = np.zeros(shape, dtype=bool)
             file.create_dataset(case, data=(empty or {}).get(case, nothing).astype(np.uint8))
             image = (images or {}).get(case, rng.normal(size=(1, *shape)).astype(np.float32))
@@ -68,7 +74,7 @@ def prepared(
             box = [[0, n] for n in network.shape[1:]]
             with (folder / "network" / f"{case}.pkl").open("wb") as properties:
                 pickle.dump({"bbox_used_for_cropping": box, "spacing": [2.0, 1.0, 1.0]}, properties)
-    pd.DataFrame(rows, columns=CASE_COLUMNS).to_csv(folder / "cases.csv", index=False)
+    pd.DataFrame(rows, columns=[*CASE_COLUMNS, *GRID_COLUMNS]).to_csv(folder / "cases.csv", index=False)
     channels = next(iter(images.values())).shape[0] if images else 1
     head = {
         "format": FORMAT, "version": VERSION, "name": "tiny", "digest": "0" * 64, "configuration": "3d_fullres",

@@ -80,6 +80,7 @@ def test_task_counts_and_a_run_that_changes_little(project: Path, tmp_path: Path
         trajectory, cycle = node.rsplit("-", 1)
         assert {f"metrics/{node}.json", f"training/{node}/fold_1.json"} <= published
         assert {f"labels/{trajectory}/labels_{cycle}.h5", f"queries/{trajectory}/query_{cycle}.csv"} <= published
+        assert f"queries/{trajectory}/query_{cycle}_mm.csv" in published
     assert {"report.html", "cases.csv", "parameters.json", "versions.json", "tables/metrics.csv"} <= published
     assert not (results / "models").exists() and not (results / "uncertainty").exists()
     assert json.loads((results / "parameters.json").read_text())["seeds"] == "1,2"
@@ -270,11 +271,12 @@ found = dict(zip(words, words[1:]))
 note = dict(name=name, words=words, threads=os.environ.get("OMP_NUM_THREADS"),
             bytecode=os.environ.get("PYTHONDONTWRITEBYTECODE"))
 pathlib.Path(".note.json").write_text(json.dumps(note))
-folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"])
+folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"],
+               query=["--places"])
 files = dict(check=["--out"], prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"],
              predict=["--out"], evaluate=["--out"], report=["--out", "--versions-out"])
 inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"],
-              analyse=["metrics.csv"], report=["curve.png"])
+              analyse=["metrics.csv"], report=["curve.png"], query=["mm.csv"])
 for option in folders.get(name, []):
     folder = pathlib.Path(found[option])
     folder.mkdir(parents=True)

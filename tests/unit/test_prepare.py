@@ -75,6 +75,18 @@ def test_masks_and_images_lie_on_one_grid_and_the_input_is_left_alone(phantom: P
     assert fingerprint(phantom) == before
 
 
+def test_the_table_of_cases_tells_where_the_image_grid_lies(prepared: Path, phantom: Path) -> None:
+    dataset = Dataset.open(prepared / "prepared")
+    for case, grid in dataset.grids.items():
+        properties, image = dataset.properties(case), sitk.ReadImage(str(phantom / "imagesTr" / f"{case}_0000.nii.gz"))
+        box = [properties["bbox_used_for_cropping"][axis] for axis in dataset.plans["transpose_backward"]]
+        assert [[low, high] for low, high in zip(grid.crop.start_zyx, grid.crop.stop_zyx, strict=True)] == box
+        assert grid.shape_zyx == dataset.shapes[case] and grid.file_shape_zyx == image.GetSize()[::-1]
+        centre = [(n - 1) / 2 for n in grid.shape_zyx]
+        wanted = image.TransformContinuousIndexToPhysicalPoint(grid.file_index(centre)[::-1].tolist())
+        np.testing.assert_allclose(grid.place_mm(centre), wanted)
+
+
 def test_no_ground_truth_is_left_where_trainings_read(prepared: Path) -> None:
     dataset = Dataset.open(prepared / "prepared")
     assert not list((prepared / "prepared").rglob("*_seg*"))

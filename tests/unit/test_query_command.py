@@ -1,6 +1,8 @@
 """The command: files in, query.csv and views.h5 out; replay; mistakes in one line."""
 
+import json
 import runpy
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -35,10 +37,11 @@ def run(folder: Path, strategy: str, *more: str, size=6, cycle=1, maps=True, pat
         "--prepared", folder / "prepared", "--strategy", strategy,
         "--seed", 1, "--cycle", cycle, "--cycles", 4, "--size", size, "--patch-size", patch, "--stride", "1,2,2",
         "--node", "tiny-main-x-s1", "--view-patches", 2, "--out", folder / "query.csv", "--views", folder / "views.h5",
-        *more, *([folder / "u.h5"] if maps else []),
+        "--places", folder / "places", *more, *([folder / "u.h5"] if maps else []),
     ]  # fmt: skip
     for name in ("query.csv", "views.h5"):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "places", ignore_errors=True)
     return CliRunner().invoke(COMMAND, list(map(str, command)))
 
 
@@ -72,6 +75,19 @@ def test_table_and_views(folder: Path) -> None:
             assert group["image"].dtype == np.uint8 and group["uncertainty"].dtype == np.float16
             assert np.allclose(group["uncertainty"][()], information[crop], atol=1e-3)
             assert group["image"][()].max() == 255
+
+
+def test_patches_have_places_in_mm(folder: Path) -> None:
+    assert run(folder, "bald").exit_code == 0
+    table = read_query(folder / "query.csv")
+    places = pd.read_csv(folder / "places" / "mm.csv")
+    assert places[["rank", "case"]].to_numpy().tolist() == table[["rank", "case"]].to_numpy().tolist()
+    assert (places[["size_x", "size_y", "size_z"]] == [6.0, 5.0, 8.0]).all(axis=None)  # of voxels of 2 x 1 x 1 mm
+    np.testing.assert_allclose(places["corner0_z"], 2 * (table["z"] - 0.5))
+    np.testing.assert_allclose(places["corner7_x"], table["x"] + table["dx"] - 0.5)
+    for case, rows in table.groupby("case"):
+        regions = json.loads((folder / "places" / f"{case}.mrk.json").read_text())["markups"]
+        assert [region["name"] for region in regions] == [f"bald c01 {rank}" for rank in rows["rank"]]
 
 
 def test_views_show_the_image_on_the_image_grid(folder: Path) -> None:

@@ -23,6 +23,7 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import open_hdf5, read_json, read_plain_pickle
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.grid import CaseGrid, grids_of_table
 from nnactive_nf.core.names import check_names
 from nnactive_nf.core.plans import check_plans
 
@@ -30,7 +31,7 @@ VERSION = 1
 FORMAT = "nnactive-nf/dataset"
 
 # Columns of cases.csv. Shapes and spacings are (z, y, x), in voxels and mm; `original_*` is the file's own grid.
-# PREPARE adds `crop_z, crop_y, crop_x`: the voxel of the file's grid at which the crop box starts.
+# PREPARE adds `GRID_COLUMNS` (core/grid.py): where the image grid lies in the file and in the world.
 CASE_COLUMNS = [
     "case", "group", "split",
     "z", "y", "x", "spacing_z", "spacing_y", "spacing_x",
@@ -92,6 +93,11 @@ class Dataset:
             row.case: (float(row.spacing_z), float(row.spacing_y), float(row.spacing_x))
             for row in self.cases.itertuples()
         }
+
+    @cached_property
+    def grids(self) -> dict[str, CaseGrid]:
+        """The way from the image grid to the file's own and to millimetres, of every case."""
+        return grids_of_table(self.cases, self.folder / "cases.csv")
 
     @cached_property
     def groups(self) -> dict[str, str]:

@@ -16,9 +16,14 @@ from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.heads import read_head
+from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.heads import Head, read_head
 from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.raw import RawCase, RawDataset
+
+# Of a case that cannot be read.
+NO_HEAD = Head(0, (0, 0, 0), (0.0, 0.0, 0.0))
+NO_BOX = Box((0, 0, 0), (0, 0, 0))
 
 
 @dataclass
@@ -28,22 +33,18 @@ class CaseFacts:
     Attributes:
         name: the case.
         problems: what is wrong with it, one line each; the rest is empty then.
-        shape_zyx: voxels of the file's grid.
-        spacing_mm: voxel size (z, y, x).
+        head: grid of its first image file.
         class_voxels: voxels per class index.
-        shape_after_crop: shape of the box of non-zero voxels.
-        crop_start_zyx: first voxel of that box.
+        crop: the box of non-zero voxels on the file's grid.
         relative_size_after_crop: share of the voxels in that box.
         foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint.
     """
 
     name: str
     problems: list[str] = field(default_factory=list)
-    shape_zyx: tuple[int, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
+    head: Head = NO_HEAD
     class_voxels: tuple[int, ...] = ()
-    shape_after_crop: tuple[int, ...] = ()
-    crop_start_zyx: tuple[int, ...] = ()
+    crop: Box = NO_BOX
     relative_size_after_crop: float = 1.0
     foreground_intensities: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
@@ -67,13 +68,11 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     ]
     if facts.problems:
         return facts
-    facts.shape_zyx = tuple(int(n) for n in image_czyx.shape[1:])
-    facts.spacing_mm = read_head(case.images[0], raw.reader).spacing_mm
+    facts.head = read_head(case.images[0], raw.reader)
     facts.class_voxels = tuple(int((label_1zyx == value).sum()) for value in raw.classes.values)
     cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, label_1zyx.astype(np.int32))
-    facts.shape_after_crop = tuple(int(n) for n in cropped.shape[1:])
-    facts.crop_start_zyx = tuple(int(low) for low, _ in bounds)
-    facts.relative_size_after_crop = float(np.prod(facts.shape_after_crop) / np.prod(facts.shape_zyx))
+    facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
+    facts.relative_size_after_crop = facts.crop.voxels / facts.head.voxels
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
         cropped_label, cropped, num_samples=samples
     )

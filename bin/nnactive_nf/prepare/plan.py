@@ -30,8 +30,8 @@ def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
     channels = range(len(facts[0].foreground_intensities))
     intensities = [np.concatenate([fact.foreground_intensities[i] for fact in facts]) for i in channels]
     return {
-        "spacings": [list(fact.spacing_mm) for fact in facts],
-        "shapes_after_crop": [list(fact.shape_after_crop) for fact in facts],
+        "spacings": [list(fact.head.spacing_mm) for fact in facts],
+        "shapes_after_crop": [list(fact.crop.size_zyx) for fact in facts],
         "median_relative_size_after_cropping": float(np.median([fact.relative_size_after_crop for fact in facts])),
         "foreground_intensity_properties_per_channel": {
             str(i): {

@@ -20,6 +20,7 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import create_hdf5, whole_file, write_json
+from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import RawDataset, list_raw
@@ -88,7 +89,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     _write_masks(oracle, "oracle", raw.classes, settings.name, {
         case.name: (case.mask, case.spacing_mm) for case in prepared if split[case.name] == "pool"
     })  # fmt: skip
-    spacings = {fact.name: fact.spacing_mm for fact in facts}
+    spacings = {fact.name: fact.head.spacing_mm for fact in facts}
     _write_masks(reference, "reference", raw.classes, settings.name, {
         case.name: (case.original_mask, spacings[case.name]) for case in prepared if split[case.name] == "test"
     })  # fmt: skip
@@ -183,16 +184,18 @@ def _write_cases(
     groups: dict[str, str],
     split: dict[str, str],
 ) -> None:
-    facts_of = {fact.name: fact for fact in facts}
+    crops = {fact.name: fact.crop for fact in facts}
+    heads = {fact.name: fact.head for fact in facts}
     rows = [
         (
             case.name, groups[case.name], split[case.name], *case.shape_zyx, *case.spacing_mm,
-            *facts_of[case.name].shape_zyx, *facts_of[case.name].spacing_mm, *facts_of[case.name].crop_start_zyx,
+            *heads[case.name].shape_zyx, *heads[case.name].spacing_mm,
+            *grid_row(grid_of_head(heads[case.name], crops[case.name], case.shape_zyx)),
         )
         for case in prepared
     ]  # fmt: skip
     with whole_file(folder / "cases.csv") as temporary:
-        pd.DataFrame(rows, columns=[*CASE_COLUMNS, "crop_z", "crop_y", "crop_x"]).to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=[*CASE_COLUMNS, *GRID_COLUMNS]).to_csv(temporary, index=False)
 
 
 def _write_empty(folder: Path, prepared: Iterable[PreparedCase]) -> None:

@@ -1,4 +1,4 @@
-"""One query: from settings to `query.csv` and `views.h5`."""
+"""One query: from settings to `query.csv`, `views.h5` and the patches' places in mm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Shape, intersects
 from nnactive_nf.core.labels import empty_patches, read_patches
+from nnactive_nf.core.places import write_places
 from nnactive_nf.core.query_table import write_query
 from nnactive_nf.core.strategies import Named, canonical, options_of, own_options, registry, strategy_errors
 from nnactive_nf.core.strategy_file import load_strategies
@@ -214,8 +215,11 @@ def write(
     view_patches: int,
     out: Path,
     views: Path,
+    places: Path,
 ) -> None:
-    """Write `query.csv` and `views.h5`."""
+    """Write `query.csv`, `views.h5`, and the patches' places: `mm.csv`, and 3D Slicer's regions by case."""
     attributes = {"dataset": pool.dataset.name, "node": node, "cycle": pool.cycle, "strategy": strategy}
     write_views(views, picks[:view_patches], pool.dataset, pool.maps, choice.view_map, attributes)
-    write_query(out, as_table(picks))
+    table = as_table(picks)
+    write_places(places, places / "mm.csv", table, pool.dataset.grids, f"{strategy} c{pool.cycle:02d}")
+    write_query(out, table)
