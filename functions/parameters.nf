@@ -168,7 +168,7 @@ def parse_strategy(text, known) {
         paper_name: entry.paper_name,
         oracle_aware: entry.oracle_aware,
         needs_model: !entry.maps.isEmpty(),
-        maps: entry.maps.toList(),
+        maps: entry.maps.toSorted().join(','),
         by_cycles: (entry.scheduled ?: false) && !text.contains(':steps='),
         own: entry.own ?: false,
     ]

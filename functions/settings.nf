@@ -74,7 +74,7 @@ def train_settings(row, node) {
 }
 
 def predict_settings(row, node, maps) {
-    [node: node.id, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
+    [node: node.id, cycle: node.cycle, maps: maps, tile_step: row.query_tile_step] +
         row.subMap(['shards', 'device'])
 }
 
