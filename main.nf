@@ -11,7 +11,7 @@ include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
 include { tell_at_end } from './functions/shell.nf'
 include { site_errors } from './functions/site.nf'
-include { is_table ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
+include { is_table ; schedule_warnings ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
 include { PLAN } from './workflows/forecast.nf'
@@ -46,6 +46,7 @@ workflow {
         }
         return
     }
+    schedule_warnings(values, rows).each { line -> log.warn(line) }
     def plan = plan_rows(rows)
     def evaluated = new java.util.concurrent.ConcurrentHashMap()
     ACTIVE_LEARNING(plan, values, evaluated)

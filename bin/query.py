@@ -19,7 +19,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--cycle", required=True, type=click.IntRange(0), help="Cycle whose labels the query makes; 0 is the start."
 )
-@click.option("--cycles", required=True, type=click.IntRange(1), help="Cycles of the run.")
+@click.option("--cycles", type=click.IntRange(1), help="Cycles of the run, for a schedule that names no steps.")
 @click.option("--size", required=True, type=click.IntRange(1), help="Patches to choose.")
 @click.option("--patch-size", required=True, type=PATCH_SIZE, help="Patch size z,y,x in voxels, or whole_image.")
 @click.option(

@@ -152,7 +152,8 @@ def strategy_entry(text, known) {
 }
 
 // A strategy as the user wrote it, e.g. power_bald:beta=10: [name, base, label, paper_name, oracle_aware, needs_model, maps,
-// own]; null where it is unknown. Its options are for Python to check (CHECK) and to use.
+// by_cycles (whether its schedule has as many steps as the run has cycles), own]; null where it is unknown. Its options are
+// for Python to check (CHECK) and to use.
 def parse_strategy(text, known) {
     def entry = strategy_entry(text, known)
     if( !entry )
@@ -167,7 +168,8 @@ def parse_strategy(text, known) {
         paper_name: entry.paper_name,
         oracle_aware: entry.oracle_aware,
         needs_model: !entry.maps.isEmpty(),
-        maps: entry.maps.toList(),
+        maps: entry.maps.toSorted().join(','),
+        by_cycles: (entry.scheduled ?: false) && !text.contains(':steps='),
         own: entry.own ?: false,
     ]
 }

@@ -114,16 +114,17 @@ def next_strategies(plan, node) {
     strategies.findAll { strategy -> node.cycle == 0 || strategy.name == node.strategy }
 }
 
-// The trajectories that ask for the next cycle's labels: those that need a model (and its maps), or those that do not.
-def next_trajectories(plan, node, needs_model) {
-    next_strategies(plan, node).findAll { strategy -> strategy.needs_model == needs_model }.collect { strategy ->
+// The trajectories that ask for the next cycle's labels: all, or those whose strategies read these maps ('' for none).
+def next_trajectories(plan, node, maps = null) {
+    next_strategies(plan, node).findAll { strategy -> maps == null || strategy.maps == maps }.collect { strategy ->
         node + [id: stem(row_of(plan, node), strategy.name, node.seed), cycle: node.cycle + 1, strategy: strategy.name]
     }
 }
 
 // How many queries read the uncertainty maps that a trajectory's query reads: at cycle 1 they are those of a shared node.
 def readers_of(plan, trajectory) {
-    trajectory.cycle == 1 ? row_of(plan, trajectory).strategies.count { strategy -> strategy.needs_model } : 1
+    def maps = strategy_of(plan, trajectory).maps
+    trajectory.cycle == 1 ? row_of(plan, trajectory).strategies.count { strategy -> strategy.maps == maps } : 1
 }
 
 // The node that a trajectory's labels make.
@@ -138,9 +139,10 @@ def strategy_of(plan, trajectory) {
     trajectory.cycle == 0 ? row.start : row.strategies.find { strategy -> strategy.name == trajectory.strategy }
 }
 
-// The maps that the strategies going on from a node ask for, sorted; none where PREDICT is not needed.
-def maps_of(plan, node) {
-    next_strategies(plan, node).collectMany { strategy -> strategy.maps }.unique().sort()
+// What PREDICT makes of a node: each set of maps that strategies going on from it read, as names with commas between. A
+// strategy that is added brings a set of its own or shares one, so it changes nothing of what the others read.
+def map_sets(plan, node) {
+    next_strategies(plan, node)*.maps.unique() - ['']
 }
 
 // All nodes of a plan, cycle by cycle.
@@ -149,19 +151,18 @@ def plan_nodes(plan) {
     (1..<plan*.cycles.max()).inject([first]) { cycles, _cycle -> cycles + [next_nodes(plan, cycles.last())] }.collectMany { nodes -> nodes }
 }
 
-// The nodes that follow from these: by strategies that need a model, by the others, or by all (null).
-def next_nodes(plan, nodes, needs_model = null) {
-    def kinds = needs_model == null ? [false, true] : [needs_model]
-    nodes.collectMany { node -> kinds.collectMany { kind -> next_trajectories(plan, node, kind) } }.collect { trajectory -> node_of(plan, trajectory) }
+// The nodes that follow from these, by all strategies or by those that read these maps.
+def next_nodes(plan, nodes, maps = null) {
+    nodes.collectMany { node -> next_trajectories(plan, node, maps) }.collect { trajectory -> node_of(plan, trajectory) }
 }
 
-// plan.json, from which FORECAST counts: the rows, and each node with its row's number, the maps that are asked of it, and
-// the nodes whose labels follow from its labels alone (free) or from its maps (asked).
+// plan.json, from which FORECAST counts: the rows, and each node with its row's number and the nodes whose labels follow from
+// its labels alone (free) or from each of its sets of maps (asked).
 def plan_content(plan) {
     def nodes = plan.withIndex().collectMany { row, i ->
         plan_nodes([row]).collect { node -> // within its row, where things are found at once
             node.subMap(['id', 'seed', 'cycle', 'strategy']) +
-                [row: i, maps: maps_of([row], node), free: next_nodes([row], [node], false)*.id, asked: next_nodes([row], [node], true)*.id]
+                [row: i, free: next_nodes([row], [node], '')*.id, asked: map_sets([row], node).collectEntries { maps -> [maps, next_nodes([row], [node], maps)*.id] }]
         }
     }
     [rows: plan, nodes: nodes]

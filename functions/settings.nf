@@ -3,6 +3,7 @@
  * another parameter's change does not run it again.
  */
 include { download_folder ; raw_folder } from './decathlon.nf'
+include { strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
 def phantom_settings(row) {
@@ -51,7 +52,7 @@ def query_settings(row, trajectory, node) {
         strategy: trajectory.strategy,
         seed: trajectory.seed,
         cycle: trajectory.cycle,
-        cycles: row.cycles,
+        cycles: strategy_of([row], trajectory).by_cycles ? row.cycles : null,
         size: start ? row.start_size : row.query_size,
         patch_size: row.patch_size,
         stride: row.stride,
@@ -73,7 +74,7 @@ def train_settings(row, node) {
 }
 
 def predict_settings(row, node, maps) {
-    [node: node.id, cycle: node.cycle, maps: maps.join(','), tile_step: row.query_tile_step] +
+    [node: node.id, cycle: node.cycle, maps: maps, tile_step: row.query_tile_step] +
         row.subMap(['shards', 'device'])
 }
 

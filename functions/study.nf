@@ -55,6 +55,20 @@ def written_rows(values) {
     numbered(is_table(values) ? table_rows(values) : []).collectEntries { i, row -> ["study_row_${i}".toString(), row] }
 }
 
+// What a run with another number of cycles changes in the queries of the earlier run in the same results, one line for each
+// strategy whose schedule goes by that number. The rows of both are held together by their place in the table.
+def schedule_warnings(values, rows) {
+    def path = file("${values.outdir}/parameters.json")
+    def before = path.exists() ? new groovy.json.JsonSlurper().parseText(path.text) : [:]
+    numbered(rows).collectMany { i, row ->
+        def (cycles, strategies) = ['cycles', 'strategies'].collect { name -> "${before["study_row_${i}"]?.get(name) ?: before[name]}".toString() }
+        def same = row.strategies.findAll { strategy -> strategy.by_cycles && strategy.name in strategy_texts(strategies) }
+        cycles in ['1', row.cycles.toString()] ? [] : same.collect { strategy ->
+            "${row.where}${row.where ? ': ' : ''}queries of ${strategy.name} change, and what follows from them is made anew: its schedule has a step for each cycle, ${row.cycles} instead of ${cycles}; ${strategy.name}:steps=${cycles} queries as before"
+        }
+    }
+}
+
 // The names that a table's columns may have.
 def study_columns() {
     new groovy.json.JsonSlurper().parseText(file("${projectDir}/study_schema.json").text).items.properties.keySet().toList()

@@ -1,12 +1,12 @@
 /*
- * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble.
+ * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble: those that some strategies read.
  */
 include { options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
 process PREDICT {
-    tag "${node.id} shard ${shard}"
+    tag "${node.id} ${settings.maps} shard ${shard}"
     label 'gpu'
     resourceLabels { labels_of(task, where(node) + [shard: shard]) }
     memory { memory_of(task, 8, need, 'fold_probability' in settings.maps.tokenize(',') ? folds.size() : 0) }
@@ -17,20 +17,21 @@ process PREDICT {
     val code
 
     output:
-    tuple val(node), path("${node.id}/uncertainty_${shard}.h5") // node, maps of the shard's cases
+    tuple val(node), val(settings.maps), path("${node.id}/uncertainty_*_${shard}.h5") // node, names, maps of the shard's cases
 
     script:
+    def file = "${node.id}/uncertainty_${settings.maps.replace(',', '-')}_${shard}.h5"
     """
     # code ${code}
     ${thread_limits(task.cpus)}
     predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} --threads ${task.cpus} \\
-        --out ${node.id}/uncertainty_${shard}.h5 ${folds}
+        --out ${file} ${folds}
     """
 
     stub:
     """
     # code ${code}
     mkdir ${node.id}
-    touch ${node.id}/uncertainty_${shard}.h5
+    touch ${node.id}/uncertainty_${settings.maps.replace(',', '-')}_${shard}.h5
     """
 }

@@ -48,7 +48,7 @@ def make_row(strategies: str, **values: Any) -> dict[str, Any]:
     """A row with these strategies of the registry, separated by commas; '' for a reference on the whole pool."""
     maps = {entry["name"]: entry["maps"] for entry in json.loads(REGISTRY.read_text())}
     names = [name for name in strategies.split(",") if name]
-    known = [{"name": name, "maps": maps[name], "needs_model": bool(maps[name])} for name in names]
+    known = [{"name": name, "maps": ",".join(sorted(maps[name]))} for name in names]
     return {**ROW, "whole_pool": not names, **values, "strategies": known}
 
 
@@ -71,9 +71,11 @@ def make_plan(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                             "seed": seed,
                             "cycle": cycle,
                             "strategy": name,
-                            "maps": sorted({entry for s in after for entry in s["maps"]}),
-                            "free": [next_id[s["name"]] for s in after if not s["needs_model"]],
-                            "asked": [next_id[s["name"]] for s in after if s["needs_model"]],
+                            "free": [next_id[s["name"]] for s in after if not s["maps"]],
+                            "asked": {
+                                maps: [next_id[s["name"]] for s in after if s["maps"] == maps]
+                                for maps in dict.fromkeys(s["maps"] for s in after if s["maps"])
+                            },
                         }
                     )
     return {"rows": list(rows), "nodes": nodes}

@@ -144,7 +144,7 @@ def _maps(rng: np.random.Generator, shape: tuple[int, ...], classes: int, values
 
 def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **changes: Any) -> tuple[Pool, Choice]:
     """The same problem as a pool; `folder` takes the file of complete masks that oracle-aware strategies read."""
-    choice = choice_of(text)
+    choice = choice_of(text, cycles=made.cycles)
     rows = [(name, *start, *size) for name, case in made.cases.items() for start, size in case.boxes]
     classes = Classes(made.names, made.class_values)
     oracle = None
@@ -155,7 +155,7 @@ def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **change
     pool = Pool(
         dataset=MemoryDataset(made.cases, classes), patch_zyx=made.patch, stride_zyx=made.stride,
         per_image=made.per_image, free_overlap=made.free_overlap, seed=made.seed, cycle=made.cycle,
-        cycles=made.cycles, strategy=choice.name, options=choice.options, declared=choice.maps,
+        strategy=choice.name, options=choice.options, declared=choice.maps,
         maps=MemoryMaps(made.cases), patches=pd.DataFrame(rows, columns=["case", "z", "y", "x", "dz", "dy", "dx"]),
         oracle_file=oracle, log=lambda _: None,
     )  # fmt: skip

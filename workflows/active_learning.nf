@@ -6,7 +6,7 @@
  * functions/plan.nf. They are the keys by which channels are joined.
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from '../functions/settings.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json } from '../functions/shell.nf'
@@ -96,28 +96,29 @@ workflow ACTIVE_LEARNING {
     EVALUATE(tests, code_digest('evaluate'))
     PROGRESS(plan, labels, EVALUATE.out, evaluated)
 
-    // [node, shard, settings, prepared folder, [folders of folds], memory], for nodes that a strategy asks maps of
-    shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
-        .flatMap { node, folders, images, _oracle, _reference, need ->
-            def row = row_of(plan, node)
-            (0..<row.shards).collect { shard -> [node, shard, predict_settings(row, node, maps_of(plan, node)), images, folders, need.predict] }
+    // [node, shard, settings, prepared folder, [folders of folds], memory], for each set of maps that strategies ask for
+    shards = with_dataset(ensembles, prepared).flatMap { node, folders, images, _oracle, _reference, need ->
+        def row = row_of(plan, node)
+        [map_sets(plan, node), 0..<row.shards].combinations().collect { names, shard ->
+            [node, shard, predict_settings(row, node, names), images, folders, need.predict]
         }
+    }
     PREDICT(shards, code_digest('predict'))
 
-    // [node, [uncertainty maps by shard]]
+    // [node, names of the maps, [uncertainty maps by shard]]
     maps = PREDICT.out
-        .map { node, file -> [groupKey(node, row_of(plan, node).shards), file] }
+        .map { node, names, file -> [groupKey([node, names], row_of(plan, node).shards), file] }
         .groupTuple()
-        .map { key, files -> [key.getGroupTarget(), files.toSorted { file -> file.name }] }
+        .map { key, files -> key.getGroupTarget() + [files.toSorted { file -> file.name }] }
 
     // [trajectory, labels so far or [], uncertainty maps or []]: the starts, those that need no model, those that do
     asked = channel.fromList(start_trajectories(plan)).map { trajectory -> [trajectory, [], []] }
         .mix(
             labels.flatMap { node, masks ->
-                next_trajectories(plan, node, false).collect { trajectory -> [trajectory, masks, []] }
+                next_trajectories(plan, node, '').collect { trajectory -> [trajectory, masks, []] }
             },
-            labels.join(maps).flatMap { node, masks, files ->
-                next_trajectories(plan, node, true).collect { trajectory -> [trajectory, masks, files] }
+            labels.combine(maps, by: 0).flatMap { node, masks, names, files ->
+                next_trajectories(plan, node, names).collect { trajectory -> [trajectory, masks, files] }
             },
         )
     queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference, need ->

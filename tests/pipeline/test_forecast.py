@@ -63,9 +63,7 @@ def test_nextflow_hands_on_the_plan_and_prints_what_forecast_tells(tmp_path: Pat
     assert len(plan["rows"]) == len(ROWS)
     for row, expected in zip(plan["rows"], ROWS, strict=True):
         seen = {name: row[name] for name in ROW if name != "folder"} | {
-            "strategies": [
-                {name: known[name] for name in ("name", "maps", "needs_model")} for known in row["strategies"]
-            ]
+            "strategies": [{name: known[name] for name in ("name", "maps")} for known in row["strategies"]]
         }
         assert seen == {name: value for name, value in expected.items() if name != "folder"} | {"input": row["input"]}
     assert [Path(row["folder"]).name for row in plan["rows"]] == ["phantom", "phantom", "nowhere", "phantom"]

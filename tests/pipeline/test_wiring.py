@@ -38,11 +38,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_tasks(
-    strategies: int, with_model: int, seeds: int, cycles: int, folds: int, shards: int = 1
+    strategies: int, with_model: int, seeds: int, cycles: int, folds: int, shards: int = 1, sets: int = 1
 ) -> Counter[str]:
-    """Tasks of a plan: cycle 0 is shared, maps are made where a next query asks for them."""
+    """Tasks of a plan: cycle 0 is shared, maps are made where a next query asks for them, at cycle 0 in `sets`."""
     nodes = seeds * (1 + strategies * (cycles - 1))
-    predicted = seeds * ((1 if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
+    predicted = seeds * ((sets if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
     tasks = {
         "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes,
         "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
@@ -236,7 +236,8 @@ def test_a_dozen_strategies_in_bounded_memory(project: Path, tmp_path: Path) -> 
         env={"NXF_OPTS": "-Xmx512m"}, strategies=",".join(strategies), seeds="1,2,3,4", cycles=5, folds=5,
     )  # fmt: skip
     assert done.returncode == 0, done.output[-3000:]
-    assert done.tasks("COMPLETED") == expected_tasks(strategies=12, with_model=models + 3, seeds=4, cycles=5, folds=5)
+    expected = expected_tasks(strategies=12, with_model=models + 3, seeds=4, cycles=5, folds=5, sets=3)
+    assert done.tasks("COMPLETED") == expected
     assert done.tasks()["TRAIN"] == 980
 
 
@@ -429,7 +430,8 @@ def test_queries_are_told_what_their_strategy_may_see(calls: list[Call]) -> None
     assert "--start" in start and "--class-guarantee" in start and "--oracle" in start
     assert "--labels" not in start
     assert (start["--strategy"], start["--cycle"], start["--size"]) == ("random_fg33", "0", "12")
-    assert (start["--patch-size"], start["--stride"], start["--cycles"]) == ("4,8,8", "8", "3")
+    assert (start["--patch-size"], start["--stride"]) == ("4,8,8", "8")
+    assert not any("--cycles" in call for call in queries.values())  # which a schedule alone is told
     for node, call in queries.items():
         if node == "phantom-main-s7-c00":
             continue
@@ -438,7 +440,8 @@ def test_queries_are_told_what_their_strategy_may_see(calls: list[Call]) -> None
         assert ("--oracle" in call) == ("random_fg66" in node)
         assert ("--strategy-file" in call) == ("mine" in node)
         maps = [word for word in call.words if word.startswith("uncertainty_")]
-        assert maps == ([] if "random" in node else ["uncertainty_0.h5", "uncertainty_1.h5"])
+        read = "mean_probability" if "mine" in node else "expected_entropy-predictive_entropy"
+        assert maps == ([] if "random" in node else [f"uncertainty_{read}_{shard}.h5" for shard in "01"])
         before = call["--labels"].removeprefix("labels/").removesuffix(".h5")
         assert before == ("phantom-main-s7-c00" if node.endswith("c01") else node.replace("-c02", "-c01"))
     assert queries["phantom-main-mine_power_2-s7-c01"]["--strategy"] == "mine:power=2"
@@ -454,14 +457,17 @@ def test_labels_grow_from_the_labels_before(calls: list[Call]) -> None:
             assert before == ("phantom-main-s7-c00" if node.endswith("c01") else node.replace("-c02", "-c01"))
 
 
-def test_maps_are_the_union_of_what_the_strategies_of_a_node_ask_for(calls: list[Call]) -> None:
-    maps = {call["--node"]: call["--maps"] for call in calls if call.name == "predict"}
-    assert maps == {
-        "phantom-main-s7-c00": "expected_entropy,mean_probability,predictive_entropy",
-        "phantom-main-mine_power_2-s7-c01": "mean_probability",
-        "phantom-main-bald-s7-c01": "expected_entropy,predictive_entropy",
+def test_each_set_of_maps_that_a_strategy_of_a_node_reads_is_made_by_itself(calls: list[Call]) -> None:
+    predictions = [call for call in calls if call.name == "predict"]
+    assert Counter((call["--node"], call["--maps"]) for call in predictions) == {
+        ("phantom-main-s7-c00", "mean_probability"): 2,
+        ("phantom-main-s7-c00", "expected_entropy,predictive_entropy"): 2,
+        ("phantom-main-mine_power_2-s7-c01", "mean_probability"): 2,
+        ("phantom-main-bald-s7-c01", "expected_entropy,predictive_entropy"): 2,
     }
-    assert sorted(call["--shard"] for call in calls if call.name == "predict") == sorted("01" * 3)
+    assert sorted(call["--shard"] for call in predictions) == sorted("01" * 4)
+    for call in predictions:
+        assert call["--out"] == f"{call['--node']}/uncertainty_{call['--maps'].replace(',', '-')}_{call['--shard']}.h5"
 
 
 def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(calls: list[Call]) -> None:
@@ -502,23 +508,25 @@ def test_cleanup_empties_the_maps_and_resume_goes_on(first_run: Run, recorded: C
         return {path: path.stat() for path in found if not path.is_symlink()}
 
     emptied = maps()
-    assert len(emptied) == first_run.tasks()["PREDICT"] == 6
+    assert len(emptied) == first_run.tasks()["PREDICT"] == 8
     assert {stat.st_size for stat in emptied.values()} == {1000000}
     assert sum(stat.st_blocks for stat in emptied.values()) == 0
 
-    # With one more strategy, and with other cores, all is found again, but its query needs the maps, and says which
-    # folders to delete. Then they are made anew, and emptied anew.
+    # With one more strategy, and with other cores, all is found again, but its query needs the maps that BALD has read,
+    # and says which folders to delete. Then they are made anew, and emptied anew.
     refused = recorded("-resume", strategies=f"{STRATEGIES},power_bald", gpu=1, cpu=4)
     assert refused.returncode != 0
     assert refused.tasks("SUBMITTED") <= Counter({"CHECK": 1, "QUERY": 1, "PROTOCOL": 1})
     assert refused.tasks("CACHED")["PREDICT"] >= 2
     (told,) = {line.strip() for line in refused.output.splitlines() if "was emptied by --cleanup_work" in line}
     folders = [Path(folder) for folder in re.findall(r"rm -r (\S+) (\S+)\)", told)[0]]
-    assert folders == sorted(path.parents[1] for path in emptied if "phantom-main-s7-c00" in str(path))
+    start = [path for path in emptied if "phantom-main-s7-c00" in str(path)]
+    assert folders == sorted(path.parents[1] for path in start if "entropy" in path.name)
     for folder in folders:
         shutil.rmtree(folder)
     mended = recorded("-resume", strategies=f"{STRATEGIES},power_bald", gpu=1, cpu=4)
     assert mended.returncode == 0, mended.output
-    assert mended.tasks("COMPLETED")["PREDICT"] == 2 * (1 + 3)  # of the start, and of what rests on it
+    # Of the start, and of what rests on them; nothing of `mine`, which has read others
+    assert mended.tasks("COMPLETED")["PREDICT"] == 2 * (1 + 2)
     assert set(emptied) < set(maps())
     assert sum(stat.st_blocks for stat in maps().values()) == 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.query import stratified
 from nnactive_nf.query.run import choose
 from nnactive_nf.query.stratified import caps, exponential, quotas, shares, sigmoid
@@ -156,6 +157,37 @@ def test_a_run_of_one_or_two_cycles_has_the_first_beta(schedule: str, cycle: int
     pool, choice = problems.pool_of(rich(cycle=cycle, cycles=cycles), f"clasp_pe:schedule={schedule}:beta_start=3")
     assert choice.strategy.beta(pool.image(pool.cases[0])) == 3
     assert len(choose(pool, choice, 20)) == 20
+
+
+def beta_of(text: str, cycle: int, cycles: int | None) -> float:
+    pool, choice = problems.pool_of(rich(images=1, cycle=cycle, cycles=cycles), f"clasp_pe{text}")
+    return float(choice.strategy.beta(pool.image(pool.cases[0])))
+
+
+@pytest.mark.parametrize("schedule", ["", ":schedule=sigmoid"])
+def test_steps_that_are_named_hold_for_any_number_of_cycles(schedule: str) -> None:
+    of_a_run = [beta_of(schedule, cycle, 3) for cycle in (1, 2)]
+    assert of_a_run[0] == 1 < of_a_run[1] < 100
+    for cycles in (None, 2, 3, 9):
+        named = [beta_of(f"{schedule}:steps=3", cycle, cycles) for cycle in range(1, 6)]
+        assert named == [*of_a_run, *[pytest.approx(100)] * 3]  # where it stays
+
+
+def test_named_steps_query_as_so_many_cycles_do() -> None:
+    """A run of 3 cycles is extended: its queries are those of `steps=3`, noise included, and not of 4 steps."""
+    (old, choice), (new, named), (other, four) = (
+        problems.pool_of(rich(cycle=2, cycles=cycles), f"clasp_pe{steps}")
+        for cycles, steps in ((3, ""), (4, ":steps=3"), (4, ""))
+    )
+    assert old.strategy == new.strategy == "clasp_pe"
+    assert choose(new, named, 20) == choose(old, choice, 20) != choose(other, four, 20)
+
+
+def test_a_schedule_wants_steps_or_cycles() -> None:
+    with pytest.raises(UserError, match="has a schedule: give --cycles, or name clasp_pe:cap=3:steps=N"):
+        problems.pool_of(rich(cycles=None), "clasp_pe:cap=3")
+    with pytest.raises(UserError, match="steps 1: must be at least 2"):
+        problems.pool_of(rich(), "clasp_pe:steps=1")
 
 
 def test_schedules() -> None:

@@ -20,9 +20,10 @@ def test_registry_and_code_name_the_same_strategies() -> None:
     entries = json.loads(FILE.read_text())
     assert [entry["name"] for entry in entries] == list(STRATEGIES)
     for entry in entries:
-        assert set(entry) == {
+        assert set(entry) - {"scheduled"} == {
             "name", "label", "paper_name", "description", "maps", "oracle_aware", "start", "view_map", "options"
         }  # fmt: skip
+        assert entry.get("scheduled", False) == ("steps" in entry["options"])
         assert set(entry["maps"]) <= set(MAPS)
         assert entry["view_map"] in ("", "mutual_information", *entry["maps"])
         assert not (entry["start"] and entry["maps"])

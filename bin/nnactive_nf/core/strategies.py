@@ -40,13 +40,14 @@ class Named:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry says of a strategy."""
+    """What the registry says of a strategy. One that is `scheduled` goes by its option `steps` or the run's cycles."""
 
     name: str
     maps: tuple[str, ...]
     oracle_aware: bool
     start: bool
     view_map: str
+    scheduled: bool
     options: Mapping[str, Mapping[str, Any]]
 
 
@@ -55,7 +56,13 @@ def registry() -> dict[str, Entry]:
     """All built-in strategies by name, in the registry's order."""
     return {
         item["name"]: Entry(
-            item["name"], tuple(item["maps"]), item["oracle_aware"], item["start"], item["view_map"], item["options"]
+            item["name"],
+            tuple(item["maps"]),
+            item["oracle_aware"],
+            item["start"],
+            item["view_map"],
+            item.get("scheduled", False),
+            item["options"],
         )
         for item in read_json(FILE)
     }

@@ -1,4 +1,4 @@
-"""Uncertainty maps of one shard of the pool: `uncertainty_<shard>.h5`, written case by case."""
+"""Uncertainty maps of one shard of the pool: `uncertainty_<map>-<map>_<shard>.h5`, written case by case."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def row_counts(group: Group) -> dict[str, int]:
         "QUERY": 0 if row.whole_pool else len(nodes),
         "ANNOTATE": len(nodes),
         "TRAIN": group.trainings,
-        "PREDICT": sum(1 for node in nodes if node.maps) * row.shards,
+        "PREDICT": sum(len(node.asked) for node in nodes) * row.shards,
         "EVALUATE": len(nodes),
         "nodes": len(nodes),
         "trajectories": len(row.strategies) * len(row.seeds),

@@ -129,9 +129,9 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
     pool = 1 - row.test_fraction
     of_map = {
         name: pool * (images.voxels * map_bytes(name, images.classes, row.folds, network) + images.cases * HDF5_BYTES)
-        for name in {name for node in group.nodes for name in node.maps}
+        for name in {name for node in group.nodes for maps in node.asked for name in maps.split(",")}
     }
-    return [sum(of_map[name] for name in node.maps) for node in group.nodes]
+    return [sum(of_map[name] for maps in node.asked for name in maps.split(",")) for node in group.nodes]
 
 
 def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:

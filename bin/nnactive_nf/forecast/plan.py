@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ from nnactive_nf.core.files import read_json
 
 @dataclass(frozen=True)
 class Strategy:
-    """A strategy of a row, and the maps that it asks for; none where it needs no model."""
+    """A strategy of a row, and the maps that it reads, with commas between; '' where it needs no model."""
 
     name: str
-    maps: tuple[str, ...]
-    needs_model: bool
+    maps: str
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it reads maps."""
+        return bool(self.maps)
 
 
 @dataclass(frozen=True)
@@ -69,18 +73,17 @@ class Node:
     """A trained ensemble; `strategy` is '' at cycle 0, which all strategies share.
 
     Attributes:
-        maps: what PREDICT is asked for; none where it does not run.
         free: ids of the nodes whose labels follow from this one's labels alone.
-        asked: ids of the nodes whose labels follow from this one's maps.
+        asked: for each set of maps that PREDICT is asked for (names with commas between) the ids of the nodes whose
+            labels follow from it.
     """
 
     id: str
     seed: int
     cycle: int
     strategy: str
-    maps: tuple[str, ...]
     free: tuple[str, ...]
-    asked: tuple[str, ...]
+    asked: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,8 @@ def _alone(group: Group, strategy: Strategy) -> Group:
     kept = [
         replace(
             node,
-            maps=tuple(name for name in node.maps if name in strategy.maps),
             free=tuple(name for name in node.free if name in its),
-            asked=tuple(name for name in node.asked if name in its),
+            asked={maps: [i for i in ids if i in its] for maps, ids in node.asked.items() if maps == strategy.maps},
         )
         for node in nodes
     ]

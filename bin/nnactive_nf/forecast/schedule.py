@@ -19,6 +19,9 @@ from nnactive_nf.forecast.plan import Group, Row
 SHARES_OF_A_TRAINING = {"PREPARE": 0.0, "PREDICT": 0.1, "EVALUATE": 0.25, "QUERY": 0.02}
 GIVEN_STAGES = ("TRAIN", "PREDICT", "EVALUATE", "QUERY")
 
+# Tasks of a node that are waited for together: stage, the node's place, number of the set of maps (0 but for PREDICT).
+_Part = tuple[str, int, int]
+
 
 @dataclass(frozen=True)
 class Time:
@@ -36,11 +39,11 @@ class Job:
 
     Attributes:
         folds: number of trainings.
-        shards: number of predictions; 0 where nobody asks for maps.
+        shards: number of predictions for each set of maps.
         minutes: of a task, by stage.
         first: minute in which its labels come, where they follow from no node; else None.
         free: places of the nodes whose labels follow without a model.
-        asked: places of the nodes whose labels follow from this one's maps.
+        asked: for each set of maps the places of the nodes whose labels follow from it.
     """
 
     folds: int
@@ -48,7 +51,7 @@ class Job:
     minutes: Mapping[str, float]
     first: float | None
     free: Sequence[int]
-    asked: Sequence[int]
+    asked: Sequence[Sequence[int]]
 
 
 def given_minutes(text: str | None) -> dict[str, float]:
@@ -127,11 +130,11 @@ def jobs_of(groups: Sequence[Group], minutes: Mapping[str, Mapping[str, Time]]) 
         jobs += [
             Job(
                 folds=row.folds,
-                shards=row.shards if node.maps else 0,
+                shards=row.shards,
                 minutes=times,
                 first=start if node.cycle == 0 else None,
                 free=[place_of[name] for name in node.free],
-                asked=[place_of[name] for name in node.asked],
+                asked=[[place_of[name] for name in names] for names in node.asked.values()],
             )
             for node in group.nodes
         ]
@@ -151,7 +154,7 @@ def gpu_hours(jobs: Sequence[Job]) -> float:
 
 
 def _tasks(job: Job, stage: str) -> float:
-    return job.minutes[stage] * (job.folds if stage == "TRAIN" else job.shards)
+    return job.minutes[stage] * (job.folds if stage == "TRAIN" else job.shards * len(job.asked))
 
 
 def minutes_to_finish(jobs: Sequence[Job], gpus: int) -> float:
@@ -167,46 +170,50 @@ def minutes_to_finish(jobs: Sequence[Job], gpus: int) -> float:
 class _Schedule:
     jobs: Sequence[Job]
     gpus: int
-    queue: list[tuple[float, int, str, int]] = field(default_factory=list)  # ready, number, stage, place
+    queue: list[tuple[float, int, _Part]] = field(default_factory=list)  # ready, number, part
+    left: dict[_Part, int] = field(default_factory=dict)  # tasks that have not ended
+    ends: dict[_Part, float] = field(default_factory=dict)  # when the last of those that have ended did
     added: int = 0
 
     def run(self) -> float:
         """From the first labels to the end of the last task."""
         self.free = [0.0] * self.gpus  # when each GPU is free
-        self.left = [{"TRAIN": job.folds, "PREDICT": job.shards, "EVALUATE": 1} for job in self.jobs]
-        self.ends = [{"TRAIN": 0.0, "PREDICT": 0.0, "EVALUATE": 0.0} for _ in self.jobs]
         for place, job in enumerate(self.jobs):
             if job.first is not None:
-                self._enqueue(job.first, "LABELS", place)
+                self._enqueue(job.first, ("LABELS", place, 0))
         while self.queue:
-            ready, _, stage, place = heapq.heappop(self.queue)
+            ready, _, part = heapq.heappop(self.queue)
+            stage, place, _ = part
             if stage == "LABELS":
-                self._enqueue(ready, "TRAIN", place, self.jobs[place].folds)
+                self._enqueue(ready, ("TRAIN", place, 0), self.jobs[place].folds)
                 self._query(ready, self.jobs[place].free)
             else:
-                self._gpu_task(ready, stage, place)
-        return max(end for ends in self.ends for end in ends.values())
+                self._gpu_task(ready, part)
+        return max(self.ends.values())
 
-    def _enqueue(self, ready: float, stage: str, place: int, times: int = 1) -> None:
+    def _enqueue(self, ready: float, part: _Part, times: int = 1) -> None:
+        self.left[part] = times
         for _ in range(times):
             self.added += 1
-            heapq.heappush(self.queue, (ready, self.added, stage, place))
+            heapq.heappush(self.queue, (ready, self.added, part))
 
     def _query(self, now: float, places: Sequence[int]) -> None:
         """Labels of the nodes at these places follow when their query is done."""
         for place in places:
-            self._enqueue(now + self.jobs[place].minutes["QUERY"], "LABELS", place)
+            self._enqueue(now + self.jobs[place].minutes["QUERY"], ("LABELS", place, 0))
 
-    def _gpu_task(self, ready: float, stage: str, place: int) -> None:
-        job, left, ends = self.jobs[place], self.left[place], self.ends[place]
+    def _gpu_task(self, ready: float, part: _Part) -> None:
+        stage, place, number = part
+        job = self.jobs[place]
         end = max(ready, self.free[0]) + job.minutes[stage]
         heapq.heapreplace(self.free, end)
-        left[stage] -= 1
-        ends[stage] = max(end, ends[stage])
-        if left[stage]:
+        self.left[part] -= 1
+        self.ends[part] = max(end, self.ends.get(part, 0.0))
+        if self.left[part]:
             return
         if stage == "TRAIN":
-            self._enqueue(ends[stage], "EVALUATE", place)
-            self._enqueue(ends[stage], "PREDICT", place, job.shards)
+            self._enqueue(self.ends[part], ("EVALUATE", place, 0))
+            for maps in range(len(job.asked)):
+                self._enqueue(self.ends[part], ("PREDICT", place, maps), job.shards)
         if stage == "PREDICT":
-            self._query(ends[stage], job.asked)
+            self._query(self.ends[part], job.asked[number])

@@ -55,7 +55,7 @@ class Pool:
         patch_zyx, stride_zyx: patch size and step of the start positions, in voxels.
         per_image: most patches that one query takes from an image.
         free_overlap: largest share of a patch that may lie on voxels where nothing was imaged.
-        seed, cycle, cycles: seed of the run, the cycle whose labels the query makes, number of cycles.
+        seed, cycle: seed of the run, the cycle whose labels the query makes.
         strategy: the strategy with its options; random streams are keyed by it.
         options: values of the strategy's options.
         declared: maps that the strategy asked for; others cannot be read.
@@ -73,7 +73,6 @@ class Pool:
     free_overlap: float
     seed: int
     cycle: int
-    cycles: int
     strategy: str
     options: Mapping[str, Any]
     declared: tuple[str, ...] = ()
@@ -137,11 +136,6 @@ class Image:
     def cycle(self) -> int:
         """The cycle whose labels the query makes, from 1 (0 at the start)."""
         return self.pool.cycle
-
-    @property
-    def cycles(self) -> int:
-        """Number of cycles of the run."""
-        return self.pool.cycles
 
     @property
     def classes(self) -> Classes:

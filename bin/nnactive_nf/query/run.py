@@ -31,12 +31,12 @@ from nnactive_nf.query.views import write_views
 
 @dataclass(frozen=True)
 class Settings:
-    """What one query is asked for. See the command's options."""
+    """What one query is asked for. See the command's options. `cycles` are the steps of a schedule that names none."""
 
     strategy: str
     seed: int
     cycle: int
-    cycles: int
+    cycles: int | None
     size: int
     patch_zyx: Shape
     stride_zyx: Shape = (1, 1, 1)
@@ -61,9 +61,10 @@ class Choice:
 
 
 def _clasp_beta(image: Image) -> float:
-    """Beta of a query of ClaSP PE. A run of K cycles has K steps; the query that labels cycle 1 is step 0."""
+    """Beta of a query of ClaSP PE: the one that labels cycle 1 is step 0 of `steps`, and after the last it stays."""
     options = image.options
-    step, steps = max(image.cycle - 1, 0), image.cycles
+    steps = int(options["steps"])
+    step = min(max(image.cycle - 1, 0), steps - 1)
     ends = float(options["beta_start"]), float(options["beta_end"])
     if options["schedule"] == "sigmoid":
         return sigmoid(*ends, float(options["temperature"]), step, steps)
@@ -90,8 +91,14 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 }
 
 
-def choice_of(text: str, strategy_file: Path | None = None) -> Choice:
-    """The strategy that `name:option=value:...` names, from the registry or from a user's file."""
+def choice_of(text: str, strategy_file: Path | None = None, cycles: int | None = None) -> Choice:
+    """The strategy that `name:option=value:...` names, from the registry or from a user's file.
+
+    Args:
+        text: what the user wrote.
+        strategy_file: the user's file.
+        cycles: cycles of the run, the `steps` of a schedule that names none.
+    """
     named = Named.parse(text)
     theirs = load_strategies(strategy_file, f"--strategy-file {strategy_file}") if strategy_file else None
     errors = strategy_errors("--strategy", text, theirs)
@@ -101,9 +108,14 @@ def choice_of(text: str, strategy_file: Path | None = None) -> Choice:
     if entry is not None:
         options = options_of(entry, named)
         defaults = {name: rule["default"] for name, rule in entry.options.items()}
+        # A schedule's steps are no part of the name: named or taken from the run's cycles, they make the same queries.
+        name = canonical(named.name, options | {"steps": None}, defaults | {"steps": None})
+        if entry.scheduled and options["steps"] is None:
+            if cycles is None:
+                raise UserError(f"strategy '{text}' has a schedule: give --cycles, or name {text}:steps=N")
+            options["steps"] = cycles
         return Choice(
-            STRATEGIES[named.name](), canonical(named.name, options, defaults), options, entry.maps,
-            entry.oracle_aware, entry.start, entry.view_map,
+            STRATEGIES[named.name](), name, options, entry.maps, entry.oracle_aware, entry.start, entry.view_map,
         )  # fmt: skip
     assert theirs is not None and strategy_file is not None
     values = own_options(named)
@@ -135,7 +147,7 @@ def query(
     Returns:
         The patches, best first, the pool they were chosen from, and the strategy.
     """
-    choice = choice_of(settings.strategy, strategy_file)
+    choice = choice_of(settings.strategy, strategy_file, settings.cycles)
     if settings.start and not choice.start:
         raise UserError(f"strategy '{settings.strategy}' needs a trained model, so it cannot be the start strategy")
     needs_oracle = choice.oracle_aware or settings.class_guarantee
@@ -156,8 +168,8 @@ def query(
     pool = Pool(
         dataset=dataset, patch_zyx=settings.patch_zyx, stride_zyx=settings.stride_zyx,
         per_image=settings.per_image if cap is None else int(cap), free_overlap=settings.free_overlap,
-        seed=settings.seed, cycle=settings.cycle, cycles=settings.cycles, strategy=choice.name,
-        options=choice.options, declared=choice.maps, maps=maps, labels_file=labels_file, patches=patches,
+        seed=settings.seed, cycle=settings.cycle, strategy=choice.name, options=choice.options,
+        declared=choice.maps, maps=maps, labels_file=labels_file, patches=patches,
         oracle_file=oracle_file if needs_oracle else None, workers=settings.workers,
     )  # fmt: skip
     return choose(pool, choice, settings.size, settings.class_guarantee), pool, choice
