@@ -172,6 +172,20 @@ def test_broken_data_are_told_in_one_line(name: str, raw: Path, tmp_path: Path) 
     assert re.search(message, line), line
 
 
+def test_missing_labels_are_counted_and_the_other_faults_told_with_them(raw: Path, tmp_path: Path) -> None:
+    for path in (label_of(raw, 0), label_of(raw, 2), label_of(raw, 5)):
+        path.unlink()
+    change(label_of(raw), lambda image: image[1:, :, :])
+    lines = errors_of(raw, tmp_path, rows=(row(start_size=1),))
+    told = [
+        r"--start_size 1: ",
+        r"labels are missing for 3 of 8 cases, the first is case \S+ \(data/labelsTr/\S+\); a study wants all",
+        r"case \S+: label has shape",
+    ]
+    for message in told:
+        assert sum(re.match(message, line) is not None for line in lines) == 1, (message, lines)
+
+
 def test_origins_half_a_voxel_apart_are_one_grid(raw: Path, tmp_path: Path) -> None:
     """Label tools round."""
     change(label_of(raw), lambda image: image.SetOrigin([v + 0.3 for v in image.GetOrigin()]))

@@ -16,7 +16,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.patients import case_groups
-from nnactive_nf.core.raw import RawDataset, list_raw
+from nnactive_nf.core.raw import RawDataset, list_with_problems
 
 Out = TypeVar("Out")
 
@@ -57,9 +57,11 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
         UserError: whatever is wrong with data and settings, all of it at once.
     """
     errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
-    raw = _asked(errors, lambda: list_raw(folder, settings.free_masks))
-    if raw is None:
+    found = _asked(errors, lambda: list_with_problems(folder, settings.free_masks))
+    if found is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
+    raw, problems = found
+    errors += problems
     if len(raw.cases) == 1:
         errors.append(f"{folder}: one case only; a pool and a test set need more")
     names = [case.name for case in raw.cases]
@@ -69,9 +71,9 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     heads = _heads(errors, raw)
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
-    found = sizes(raw, heads, groups, settings.configuration, settings.test_fraction)
-    write_json(out, {**found, "memory": memory(found)})
-    return found
+    told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction)
+    write_json(out, {**told, "memory": memory(told)})
+    return told
 
 
 def _asked(errors: list[str], work: Callable[[], Out]) -> Out | None:
@@ -102,7 +104,8 @@ def _budget_errors(settings: Settings, raw: RawDataset, groups: Mapping[str, str
 
 def _heads(errors: list[str], raw: RawDataset) -> dict[str, Head]:
     heads = {}
-    for case in raw.cases:
+    whole = [case for case in raw.cases if all(path.is_file() for path in (*case.images, case.label))]
+    for case in whole:  # what is missing has been told
         head, problems = case_head(raw, case)
         errors += problems
         if head is not None:

@@ -51,15 +51,25 @@ class RawDataset:
 
 
 def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
-    """List a raw folder in either layout.
+    """List a raw folder as `list_with_problems` does; `UserError` for whatever is wrong, one line each."""
+    raw, problems = list_with_problems(folder, free_masks)
+    if problems:
+        raise UserError(*problems)
+    return raw
+
+
+def list_with_problems(folder: Path, free_masks: Path | None = None) -> tuple[RawDataset, list[str]]:
+    """List a raw folder in either layout, whatever is wrong with its cases.
 
     Args:
         folder: nnU-Net raw or Decathlon folder.
         free_masks: folder of masks `<case><file ending>` on the images' grids, for all cases or some.
 
+    Returns:
+        The data set with all of its cases, and what is wrong with their names and files, one line each.
+
     Raises:
-        UserError: the folder or its `dataset.json` is missing or cannot be understood, or files are missing; one line
-            per finding.
+        UserError: the folder or its `dataset.json` is missing or cannot be understood, or there is no case in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -83,15 +93,17 @@ def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
             f"{folder}/dataset.json: neither nnU-Net's ('channel_names', 'file_ending') nor the Decathlon's "
             "('modality', 'training') keys are in it"
         )
-    if not cases and not problems:
-        problems = [f"{folder}: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted"]
+    if not cases:
+        raise UserError(
+            *problems or [f"{folder}: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted"]
+        )
+    problems += _missing_labels(cases)
     names = [case.name for case in cases]
     problems += [f"case {name}: stands in it twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     problems += [f"{folder}: {line}" for line in name_errors("case", names)]
-    if problems:
-        raise UserError(*problems)
     reader = _reader(ending, folder)
-    return RawDataset(folder, classes, channels, ending, reader, tuple(_with_free_masks(cases, free_masks, ending)))
+    cases = _with_free_masks(cases, free_masks, ending)
+    return RawDataset(folder, classes, channels, ending, reader, tuple(cases)), problems
 
 
 def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
@@ -134,7 +146,7 @@ def _decathlon(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], 
             continue
         image, label = folder / entry["image"], folder / entry["label"]
         name = _without_ending(image.name)
-        problems += _missing(name, {"image": image, "label": label})
+        problems += _missing(name, {"image": image})
         cases.append(RawCase(name, (image,), label))
     return channels, sorted(cases, key=lambda case: case.name), problems
 
@@ -163,9 +175,8 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             if name not in listed:
                 listed[name] = ((folder / "imagesTr" / f"{name}_0000{ending}",), path)
     problems = []
-    for name, (files, label) in sorted(listed.items()):
-        roles = {f"image of channel {i}": path for i, path in enumerate(files)} | {"label": label}
-        problems += _missing(name, roles)
+    for name, (files, _label) in sorted(listed.items()):
+        problems += _missing(name, {f"image of channel {i}": path for i, path in enumerate(files)})
     return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
 
 
@@ -195,6 +206,14 @@ def _files(folder: Path, ending: str) -> list[Path]:
     # Without hidden files: macOS puts a `._name` beside each.
     paths = sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
     return [path for path in paths if not path.name.startswith(".")]
+
+
+def _missing_labels(cases: list[RawCase]) -> list[str]:
+    lacking = [case for case in cases if not case.label.is_file()]
+    if len(lacking) < 2:
+        return [line for case in lacking for line in _missing(case.name, {"label": case.label})]
+    first = f"the first is case {lacking[0].name} ({lacking[0].label})"
+    return [f"labels are missing for {len(lacking)} of {len(cases)} cases, {first}; a study wants all of them labelled"]
 
 
 def _missing(case: str, files: Mapping[str, Path]) -> list[str]:
