@@ -1,6 +1,6 @@
 /*
  * PLAN: --plan, which tells what a run would take. Nothing of the run itself is started; of a phantom, whose images nobody
- * has yet, some are made.
+ * has yet, some are made, where tasks of its label run.
  */
 include { is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { is_phantom ; plan_content } from '../functions/plan.nf'

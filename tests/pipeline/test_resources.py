@@ -62,6 +62,7 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
         cycles=2, folds=2,
     )  # fmt: skip
     assert done.returncode == 0, done.output
+    assert "no process matching" not in done.output, "the project's own configuration names a process that is not there"
     found = {}
     for path in (tmp_path / "work").glob("*/*/.command.run"):
         text = path.read_text()
