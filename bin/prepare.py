@@ -15,6 +15,7 @@ from nnactive_nf.core.options import Name
 )
 @click.option("--name", required=True, type=Name("data set"), help="Name of the data set.")
 @click.option("--configuration", default="3d_fullres", show_default=True, help="nnU-Net configuration.")
+@click.option("--planner", default="ExperimentPlanner", show_default=True, help="nnU-Net's planner.")
 @click.option(
     "--test-fraction", default=0.25, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True)
 )

@@ -37,6 +37,7 @@ def prepare_settings(rows) {
     [
         name: rows[0].dataset,
         configuration: rows[0].configuration,
+        planner: rows[0].planner,
         test_fraction: rows[0].test_fraction,
         split_seed: rows[0].split_seed,
         group_pattern: rows[0].group_pattern,

@@ -9,7 +9,7 @@ include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
 def data_columns() {
-    ['input', 'groups', 'group_pattern', 'free_masks', 'test_fraction', 'split_seed', 'configuration', 'phantom_cases', 'phantom_seed']
+    ['input', 'groups', 'group_pattern', 'free_masks', 'test_fraction', 'split_seed', 'configuration', 'planner', 'phantom_cases', 'phantom_seed']
 }
 
 def is_table(values) {

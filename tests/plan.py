@@ -27,6 +27,7 @@ ROW: dict[str, Any] = {
     "patch_size": "20,20,20",
     "view_patches": 6,
     "configuration": "3d_fullres",
+    "planner": "ExperimentPlanner",
     "test_fraction": 0.25,
     "phantom_cases": 20,
     "folds": 5,

@@ -72,14 +72,24 @@ def choose(node: Node, strategy: str, cycle: int, **changed: object) -> Path:
     return out
 
 
-@pytest.fixture(scope="module", params=["3d_fullres", "2d"])
+NETWORKS = {
+    "3d": ("3d_fullres", "ExperimentPlanner"),
+    "2d": ("2d", "ExperimentPlanner"),
+    "residual": ("3d_fullres", "nnUNetPlannerResEncM"),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    configuration, planner = NETWORKS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     write_phantom(folder / "raw", seed=4, cases=8, variant="two_channels")
-    node = Node(folder, (8, 16, 16) if request.param == "3d_fullres" else (1, 24, 24))
+    node = Node(folder, (1, 24, 24) if configuration == "2d" else (8, 16, 16))
+    settings = PrepareSettings(
+        "phantom", configuration, 0.25, 1, None, None, folds=2, start_size=8, planner=planner
+    )  # fmt: skip
     prepare(
-        folder / "raw", PrepareSettings("phantom", request.param, 0.25, 1, None, None, folds=2, start_size=8), 1,
-        folder / "prepared", folder / "oracle.h5", folder / "reference.h5",
+        folder / "raw", settings, 1, folder / "prepared", folder / "oracle.h5", folder / "reference.h5"
     )  # fmt: skip
     chosen = choose(node, "random_fg33", 0)
     labels = annotate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.heads import Head
 from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, load_fold, save_fold
+from nnactive_nf.core.planning import PLANNERS, fingerprint_of_heads, planned_gpu_gb, run_planner
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.trainer import ActiveTrainer, copied_to_cpu
 
@@ -38,6 +41,40 @@ def test_plans_follow_the_asked_for_patch_and_width(prepared: Path) -> None:
     assert same == plans["configurations"]["3d_fullres"]
     flat = training_plans(plans, "2d", (1, 32, 24), 4, None)["configurations"]["2d"]
     assert flat["patch_size"] == [32, 24]
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_planners_of_nnunet_with_another_patch_or_width(planner: str) -> None:
+    """The planned patch asked for again is nnU-Net's own network; another one has its depths, whatever the planner."""
+    heads = [Head(1, (150, 300, 300), (2.5, 1.0, 1.0))] * 100
+    nnunet_json = {
+        "channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }  # fmt: skip
+    plans = run_planner(nnunet_json, fingerprint_of_heads(heads), "x", planner_name=planner)
+    assert plans["experiment_planner_used"] == planner
+    planned = plans["configurations"]["3d_fullres"]
+    z, y, x = (planned["patch_size"][axis] for axis in plans["transpose_backward"])
+    again = training_plans(plans, "3d_fullres", (z, y, x), None, None)["configurations"]["3d_fullres"]
+    assert again == json.loads(json.dumps(planned))
+    small = training_plans(plans, "3d_fullres", (8, 16, 16), 4, 2)
+    architecture = small["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kind = "n_conv_per_stage" if planner == "ExperimentPlanner" else "n_blocks_per_stage"
+    stages = architecture["n_stages"]
+    assert stages < planned["architecture"]["arch_kwargs"]["n_stages"]
+    assert architecture[kind] == planned["architecture"]["arch_kwargs"][kind][:stages]
+    network = build_network(PlansManager(small).get_configuration("3d_fullres"), 1, 2, deep_supervision=False)
+    assert network(torch.zeros(1, 1, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
+    assert network.encoder.output_channels[0] == 4
+    reference = {
+        "ExperimentPlanner": 8,
+        "nnUNetPlannerResEncM": 8,
+        "nnUNetPlannerResEncL": 24,
+        "nnUNetPlannerResEncXL": 40,
+    }
+    assert planned_gpu_gb(plans, "3d_fullres", 1, 2) == pytest.approx(reference[planner], rel=0.35)
+    schema = json.loads((Path(__file__).parents[2] / "nextflow_schema.json").read_text())
+    assert planner in schema["$defs"]["input_output"]["properties"]["planner"]["enum"]
 
 
 def test_dice_loss_has_no_smoothing_term_and_ignores_unlabelled_voxels() -> None:

@@ -147,6 +147,12 @@ class Ensemble:
         """
         return np.concatenate([self._features(weights, image) for weights in self._weights])
 
+    def _encoder_parts(self) -> list[torch.nn.Module]:
+        """What an image goes through up to the last but one stage; a residual encoder has a stem before the stages."""
+        encoder = self._network.encoder
+        stem = getattr(encoder, "stem", None)
+        return [*([] if stem is None else [stem]), *encoder.stages[:-1]]
+
     def _features(self, weights: dict[str, torch.Tensor], image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         self._network.load_state_dict(weights)
         self._network.to(self.device).eval()
@@ -168,8 +174,8 @@ class Ensemble:
             box = tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True))
             x = data[(slice(None), *box)].to(self.device)
             x = (x[:, 0] if flat else x).expand(2, *(x[:, 0] if flat else x).shape).contiguous()  # see WINDOWS_AT_ONCE
-            for stage in self._network.encoder.stages[:-1]:
-                x = stage(x)
+            for part in self._encoder_parts():
+                x = part(x)
             found = x[0].float().cpu()
             if flat:
                 found = found[:, None]

@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    nnUNetPlannerResEncL,
+    nnUNetPlannerResEncM,
+    nnUNetPlannerResEncXL,
+)
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -19,9 +24,20 @@ from nnactive_nf.core.geometry import Shape, as_shape
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.nnunet import nnunet_folders
 
+# nnU-Net's own planners that may be asked for, as `nextflow_schema.json` lists them.
+PLANNERS: dict[str, type[ExperimentPlanner]] = {
+    planner.__name__: planner
+    for planner in (ExperimentPlanner, nnUNetPlannerResEncM, nnUNetPlannerResEncL, nnUNetPlannerResEncXL)
+}
+PLANNER = ExperimentPlanner.__name__
+
 
 def run_planner(
-    nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str, cases: int | None = None
+    nnunet_json: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    name: str,
+    cases: int | None = None,
+    planner_name: str = PLANNER,
 ) -> dict[str, Any]:
     """nnU-Net's plans for the cases of a fingerprint.
 
@@ -30,19 +46,20 @@ def run_planner(
         fingerprint: as nnU-Net writes it to `dataset_fingerprint.json`.
         name: name of the data set, which stands in the plans.
         cases: how many cases there are where the fingerprint is of some of them. nnU-Net caps the batch by it.
+        planner_name: one of `PLANNERS`.
 
     Returns:
-        The content of `nnUNetPlans.json`.
+        The content of the file that the planner writes, `nnUNetPlans.json` for the default one.
     """
-    with _planner(nnunet_json, fingerprint, name, cases) as (planner, folder):
+    with _planner(nnunet_json, fingerprint, name, cases, planner_name) as (planner, folder):
         planner.plan_experiment()
-        plans: dict[str, Any] = read_json(folder / "nnUNetPlans.json")
+        plans: dict[str, Any] = read_json(folder / f"{planner.plans_identifier}.json")
     return plans
 
 
 @contextlib.contextmanager
 def _planner(
-    nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str, cases: int | None
+    nnunet_json: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str, cases: int | None, planner_name: str
 ) -> Iterator[tuple[ExperimentPlanner, Path]]:
     """nnU-Net's planner, silent, with the folder that it writes its plans to."""
     # The planner wants to know of a file, but asks it for no more than the reader, which is named.
@@ -55,7 +72,7 @@ def _planner(
         write_json(folder / "dataset_fingerprint.json", fingerprint)
         # It builds networks to know how large they are; on this device they have shapes and no numbers.
         with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):
-            yield ExperimentPlanner(dataset), folder
+            yield PLANNERS[planner_name](dataset), folder
 
 
 def planned_gpu_gb(plans: Mapping[str, Any], configuration: str, channels: int, classes: int) -> float:
@@ -70,7 +87,8 @@ def planned_gpu_gb(plans: Mapping[str, Any], configuration: str, channels: int, 
         "labels": {f"class {index}": index for index in range(classes)},
         "file_ending": ".nii.gz",
     }
-    with _planner(nnunet_json, fingerprint_of_heads([]), "memory", 1) as (planner, _):
+    name = plans["experiment_planner_used"]
+    with _planner(nnunet_json, fingerprint_of_heads([]), "memory", 1, name) as (planner, _):
         estimate = planner.static_estimate_VRAM_usage(
             settings.patch_size,
             channels,

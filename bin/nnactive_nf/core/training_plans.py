@@ -11,6 +11,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 # As nnU-Net's planner: smallest feature map, convolutions per stage, cap of the width.
 MIN_FEATURE_MAP = 4
 CONVOLUTIONS = 2
+RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; all later ones have
+MORE_BLOCKS = 6
 MAX_FEATURES = {2: 512, 3: 320}
 
 
@@ -24,7 +26,7 @@ def training_plans(
     """Plans with the asked-for changes; all else stays nnU-Net's.
 
     Args:
-        plans: nnU-Net's plans.
+        plans: nnU-Net's plans, of a plain network or one with a residual encoder.
         configuration: `2d`, `3d_fullres` or `3d_lowres`.
         patch_zyx: the network's patch (z, y, x), rounded up to what its poolings divide; None keeps the planned one. A
             2D configuration takes the last two axes of the plan's order.
@@ -47,9 +49,8 @@ def training_plans(
             "n_stages": stages,
             "strides": [[int(n) for n in stride] for stride in strides],
             "kernel_sizes": [[int(n) for n in kernel] for kernel in kernels],
-            "n_conv_per_stage": [CONVOLUTIONS] * stages,
-            "n_conv_per_stage_decoder": [CONVOLUTIONS] * (stages - 1),
             "features_per_stage": _widths(base, stages, dimensions),
+            **_depths(stages, residual="n_blocks_per_stage" in architecture),
         }
     if features is not None:
         architecture["features_per_stage"] = _widths(features, architecture["n_stages"], dimensions)
@@ -57,6 +58,14 @@ def training_plans(
         settings["batch_size"] = batch_size
     changed["configurations"] = {configuration: settings}
     return changed
+
+
+def _depths(stages: int, residual: bool) -> dict[str, list[int]]:
+    """Convolutions or residual blocks of each stage."""
+    if residual:
+        blocks = [*RESIDUAL_BLOCKS, *[MORE_BLOCKS] * stages][:stages]
+        return {"n_blocks_per_stage": blocks, "n_conv_per_stage_decoder": [1] * (stages - 1)}
+    return {"n_conv_per_stage": [CONVOLUTIONS] * stages, "n_conv_per_stage_decoder": [CONVOLUTIONS] * (stages - 1)}
 
 
 def _widths(base: int, stages: int, dimensions: int) -> list[int]:

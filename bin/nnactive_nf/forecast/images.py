@@ -92,7 +92,7 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
         return Unknown(error.lines[0].replace(str(raw), row.folder), assumed_plans())
     cases = row.phantom_cases if row.source == "phantom" else len(dataset.cases)
     pool = max(1, round((1 - row.test_fraction) * cases))
-    plans = run_planner(dataset.nnunet_json, fingerprint_of_heads(cropped), row.dataset, pool)
+    plans = run_planner(dataset.nnunet_json, fingerprint_of_heads(cropped), row.dataset, pool, row.planner)
     try:
         known_configuration(plans, row.configuration)
     except UserError as error:

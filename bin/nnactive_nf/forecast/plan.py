@@ -50,6 +50,7 @@ class Row:
     patch_size: str
     view_patches: int
     configuration: str
+    planner: str
     test_fraction: float
     phantom_cases: int
     folds: int

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnactive_nf.core.planning import known_configuration, run_planner
+from nnactive_nf.core.planning import PLANNER, known_configuration, run_planner
 from nnactive_nf.core.raw import RawDataset
 from nnactive_nf.prepare.check import CaseFacts
 
@@ -15,13 +15,15 @@ from nnactive_nf.prepare.check import CaseFacts
 FINGERPRINT_SAMPLES = 10_000_000
 
 
-def plan(raw: RawDataset, facts: Sequence[CaseFacts], configuration: str, name: str) -> dict[str, Any]:
+def plan(
+    raw: RawDataset, facts: Sequence[CaseFacts], configuration: str, name: str, planner: str = PLANNER
+) -> dict[str, Any]:
     """nnU-Net's plans from the pool's cases alone; the test set has no say.
 
     Raises:
         UserError: nnU-Net plans no such configuration for these images.
     """
-    plans = run_planner(raw.nnunet_json, _fingerprint(facts), name)
+    plans = run_planner(raw.nnunet_json, _fingerprint(facts), name, planner_name=planner)
     known_configuration(plans, configuration)
     return plans
 

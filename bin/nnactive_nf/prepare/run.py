@@ -23,6 +23,7 @@ from nnactive_nf.core.files import create_hdf5, whole_file, write_json
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.patients import case_groups
+from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
@@ -46,6 +47,7 @@ class Settings:
     folds: int
     start_size: int
     free_masks: Path | None = None
+    planner: str = PLANNER
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -74,7 +76,8 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
     _tell_sizes(len(pool), len(split) - len(pool), test_cases(settings.test_fraction, len(split)))
-    plans = plan(raw, [fact for fact in facts if split[fact.name] == "pool"], settings.configuration, settings.name)
+    of_pool = [fact for fact in facts if split[fact.name] == "pool"]
+    plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
 
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
