@@ -86,6 +86,15 @@ def test_small_problems_that_one_dealing_gets_wrong(problem: list[set[int]], fol
         assert in_one_fold(patients, deal(patients, folds, seed)) == 0
 
 
+def test_the_rarest_class_takes_the_first_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one dealing only: the others' turns would put both patients of class 0 into one fold now and then."""
+    monkeypatch.setattr("nnactive_nf.train.folds.TRIES", 0)
+    problem = tuple(map(frozenset, ([0, 1], [0, 2], [1, 2], [1, 2])))
+    for seed in range(40):
+        fold_of = deal(problem, 2, seed)
+        assert fold_of[0] != fold_of[1]
+
+
 def test_the_order_in_which_cases_and_classes_come_does_not_matter() -> None:
     problem = [{0, 2}, {1, 2}, {1, 3}, {0, 3}, {4}, {4, 5}, {5, 6}, {6, 0}]
     classes_in = {f"case_{i}": sorted(found) for i, found in enumerate(problem)}
