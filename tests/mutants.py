@@ -1,7 +1,7 @@
 """Puts small faults into the code, one at a time, and prints those that no unit test sees (`make mutants`).
 
     .venv/bin/python tests/mutants.py                                      # what changed since the branch left main
-    .venv/bin/python tests/mutants.py bin/nnactive_nf/train/folds.py -n 15 # a file
+    .venv/bin/python tests/mutants.py bin/nnactive_nf/core/folds.py -n 15 # a file
 
 A mutant is run against the unit tests that import its module, in a copy of the project; the working tree is left as it
 is. Error messages, strings, annotations and decorators are not mutated. A survivor is a hole in the tests or a mutant

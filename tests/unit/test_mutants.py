@@ -60,7 +60,7 @@ def test_mutants_of_an_expression(before: str, after: set[str]) -> None:
 
 
 def test_unit_tests_are_found_by_what_they_import() -> None:
-    assert importing_tests(ROOT, Path("bin/nnactive_nf/train/folds.py")) == ["tests/unit/test_train_folds.py"]
+    assert importing_tests(ROOT, Path("bin/nnactive_nf/core/folds.py")) == ["tests/unit/test_core_folds.py"]
     assert importing_tests(ROOT, Path("bin/nnactive_nf/train/nothing.py")) == []
 
 

@@ -239,3 +239,16 @@ def test_damaged_free_masks_are_told(phantom: Path, tmp_path: Path, ending: str)
     facts = check_case(raw, replace(raw.cases[0], free=path), 10)
     (problem,) = facts.problems
     assert problem.startswith(f"case {raw.cases[0].name}: free mask a{ending} cannot be read, it may be truncated (")
+
+
+def test_folds_that_must_lose_a_class_are_told_before_anything_is_planned(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(*_: object) -> None:
+        raise UserError("planned")
+
+    monkeypatch.setattr("nnactive_nf.prepare.run.classes_in_one_fold", lambda *_: {3: 0})
+    monkeypatch.setattr("nnactive_nf.prepare.run.plan", planned)
+    with pytest.raises(UserError, match="planned"):
+        run(phantom, tmp_path, replace(SETTINGS, groups=phantom / "groups.csv"))
+    assert "one training of an ensemble does not see class 'lesion'" in capsys.readouterr().out

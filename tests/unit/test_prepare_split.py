@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from nnactive_nf.core import budget
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.patients import case_groups
-from nnactive_nf.prepare.run import _tell_sizes
+from nnactive_nf.prepare.run import Settings, _tell_folds, _tell_sizes
 from nnactive_nf.prepare.split import check_start, class_table, split_pool_test
 
 NAMES = ["background", "rare"]
@@ -156,3 +158,16 @@ def test_the_log_tells_sizes_and_classes(capsys: pytest.CaptureFixture[str]) -> 
     assert second.startswith(f"{first}; 3 were asked for, but patients stay together")
     table = class_table({"a": [3, 1], "b": [4, 0]}, NAMES)
     assert table.splitlines() == ["  background: in 2 of 2 cases, 87.50%", "  rare: in 1 of 2 cases, 12.50%"]
+
+
+def test_the_log_tells_of_folds_that_must_lose_a_class(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three classes, each in two of three patients of their own: into 2 folds one pair stays together, into 3 none."""
+    voxels = {"a": [9, 1, 1, 0], "b": [9, 0, 1, 1], "c": [9, 1, 0, 1]}
+    settings = Settings("d", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
+    names = ("background", "organ", "tail", "lesion")
+    _tell_folds(voxels, {case: case for case in voxels}, names, settings)
+    (line,) = capsys.readouterr().out.splitlines()
+    told = r"folds 2: whatever is labelled, one training of an ensemble does not see class '(organ|tail|lesion)' "
+    assert re.match(told, line)
+    _tell_folds(voxels, {case: case for case in voxels}, names, replace(settings, folds=3))
+    assert capsys.readouterr().out == ""

@@ -161,6 +161,7 @@ def _pick(case, start, size=(4, 4, 4)):
         ("picks[0] = _pick('a', (5, 7, 6))", "in a, of which more than 40% is free space (free_overlap)"),
         ("picks[0] = _pick('b', (4, 0, 0))", "chose 3 patches in b, which may give 2 (patches_per_image)"),
         ("picks[0] = tuple(picks[0])", "chose tuple ('a', "),
+        ("picks[0] = _pick('a', (0, 0.5, 0))", "TypeError: 'float' object cannot be interpreted as an integer"),
         ("picks = None", "TypeError: 'NoneType' object is not iterable"),
     ],
 )  # fmt: skip
@@ -185,7 +186,7 @@ def test_a_choice_against_the_rules_is_told(tmp_path: Path, change: str, message
     assert message in str(told.value) and "\n" not in str(told.value)
     assert len(ask("pass", free)) == 6
     free[5, 7, 6] = False
-    assert len(ask("picks[0] = _pick('a', (5, 7, 6))", free)) == 6
+    assert len(ask("picks[0] = _pick('a', [5, 7, 6], [4, 4, 4])", free)) == 6
 
 
 def test_a_strategy_with_maps_cannot_start(run) -> None:

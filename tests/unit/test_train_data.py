@@ -95,6 +95,36 @@ def test_a_turned_window_holds_the_voxel_too(
     assert ((np.round(in_patch) >= 0) & (np.round(in_patch) < patch)).all()
 
 
+@pytest.mark.parametrize("voxel", [(5, 0, 0), (5, 0, 19), (5, 19, 0), (5, 19, 19)])
+def test_a_window_lies_as_little_outside_as_can_be(monkeypatch: pytest.MonkeyPatch, voxel: tuple[int, ...]) -> None:
+    """A square turned by 45 degrees reaches an image's corner from outside only; here all places are tried."""
+    monkeypatch.setattr("nnactive_nf.train.data.TRIES", 5000)
+    shape, window, patch = np.array([20, 20, 20]), np.array([1, 12, 12]), np.array([1, 6, 6])
+    turn = create_affine_matrix_3d([np.pi / 4, 0, 0], [1] * 3)
+    np.random.seed(0)  # noqa: NPY002 (nnU-Net draws from it)
+    corner, _ = place_window(np.array(voxel), shape, window, patch, turn)
+    corners = np.array([(5, y, x) for y in range(-9, 20) for x in range(-9, 20)])
+    in_patch = (np.array(voxel) - corners - (window - 1) / 2) @ np.linalg.inv(turn).T
+
+    def beyond(corners: np.ndarray) -> np.ndarray:
+        """By how many voxels the unturned patch, the middle of the window, reaches beyond the image in y and x."""
+        lower = (corners + 3)[..., 1:]
+        return (np.maximum(-lower, 0) + np.maximum(lower + 6 - 20, 0)).sum(axis=-1)
+
+    least = beyond(corners[(np.abs(in_patch) <= patch / 2).all(axis=1)]).min()
+    assert beyond(corner) == least > 0
+
+
+def test_a_voxel_of_the_patch_is_read_at_the_voxel_however_small_the_patch() -> None:
+    """One voxel in a window of two: the voxel is half of one off the middle, which at half the scale is a whole one."""
+    shape, window, patch = (np.array([n] * 3) for n in (20, 2, 1))
+    for at in (4, 5):
+        voxel = np.array([at] * 3)
+        corner, rest = place_window(voxel, shape, window, patch, np.eye(3) / 2)
+        assert (voxel - corner - (window - 1) / 2 - rest).tolist() == [0] * 3
+        assert np.abs(rest).tolist() == [0.5] * 3
+
+
 def test_each_place_in_the_patch_is_as_likely() -> None:
     shape, window, patch, voxel = (np.array([n] * 3) for n in (60, 14, 8, 30))
     turn = create_affine_matrix_3d([0.4, 0, 0], [1.2] * 3)

@@ -18,10 +18,53 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.heads import Head
+from nnactive_nf.core.labels import read_labels, write_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, build_network, load_fold, save_fold
 from nnactive_nf.core.planning import PLANNERS, fingerprint_of_heads, planned_gpu_gb, run_planner
 from nnactive_nf.core.training_plans import training_plans
+from nnactive_nf.train import run
+from nnactive_nf.train.store import TrainingStore
 from nnactive_nf.train.trainer import ActiveTrainer, copied_to_cpu
+
+
+def test_a_class_that_a_training_does_not_see_is_told(
+    prepared: Path,
+    labels_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One class is labelled in the two cases of one patient, which are in one fold, and one nowhere."""
+    dataset, labels = Dataset.open(prepared / "prepared"), read_labels(labels_file)
+    organ, tail, lesion = dataset.classes.values[1:]
+    patient = dataset.groups[dataset.pool[0]]
+    for case, mask in labels.masks.items():
+        mask[(mask == tail) | (mask == lesion)] = organ
+        mask[0, 0, 0] = tail if dataset.groups[case] == patient else organ
+    write_labels(tmp_path / "labels.h5", labels)
+    trained: list[dict[str, int]] = []
+    monkeypatch.setattr(
+        run, "_train_fold", lambda folder, dataset, plans, settings, fold_of, *rest: trained.append(fold_of)
+    )
+    monkeypatch.setattr(TrainingStore, "deliver", lambda *_: None)
+    settings = run.Settings(1, 0, 0, 2, 1, 1, None, None, None, "sgd", None)
+    run.train(
+        prepared / "prepared",
+        tmp_path / "labels.h5",
+        settings,
+        "n",
+        "cpu",
+        1,
+        tmp_path / "store",
+        "code",
+        tmp_path / "o",
+    )
+    (fold_of,) = trained
+    assert capsys.readouterr().out.splitlines() == [
+        "class 'lesion' is labelled in no case: no training sees it",
+        f"class 'tail' is labelled in fold {fold_of[dataset.pool[0]]} alone (2 cases of 1 patients): "
+        "the training that leaves this fold out does not see it",
+    ]
 
 
 def test_plans_follow_the_asked_for_patch_and_width(prepared: Path) -> None:

@@ -20,11 +20,13 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import create_hdf5, whole_file, write_json
+from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
+from nnactive_nf.core.seeds import stream
 from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
@@ -76,6 +78,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
     _tell_sizes(len(pool), len(split) - len(pool), test_cases(settings.test_fraction, len(split)))
+    _tell_folds({case: class_voxels[case] for case in pool}, groups, raw.classes.names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
     plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
 
@@ -107,6 +110,19 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
 def _tell_sizes(pool: int, test: int, wanted: int) -> None:
     why = f"; {wanted} were asked for, but patients stay together and the pool keeps {CASES_PER_CLASS} of each class"
     print(f"{pool} cases in the pool, {test} in the test set{why if test != wanted else ''}")
+
+
+def _tell_folds(
+    class_voxels: Mapping[str, Sequence[int]], groups: Mapping[str, str], names: Sequence[str], settings: Settings
+) -> None:
+    """Say what no labels can mend: folds that fail for the whole masks fail for each part of them."""
+    classes_in = {case: [i for i, count in enumerate(voxels) if count] for case, voxels in class_voxels.items()}
+    rng = stream(settings.split_seed, 0, "prepare", "folds")
+    for index in classes_in_one_fold(classes_in, assign_folds(classes_in, groups, settings.folds, rng)):
+        print(
+            f"folds {settings.folds}: whatever is labelled, one training of an ensemble does not see class "
+            f"'{names[index]}' (or another), since patients stay together; use more folds or add patients"
+        )
 
 
 def _check_all(raw: RawDataset, workers: int) -> list[CaseFacts]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.query.base import Scored
 from nnactive_nf.query.grid import Scores, planes_of
 from nnactive_nf.query.pool import Candidate, Image, Pool
@@ -40,7 +42,7 @@ class OwnStrategy(Scored):
         """The class's own choice, checked, or the best of all."""
         if not hasattr(self.thing, "choose"):
             return super().choose(candidates, pool, size)
-        picks = self._ask(lambda: list(self.thing.choose(candidates, pool, size)))
+        picks = self._ask(lambda: [self._candidate(pick) for pick in self.thing.choose(candidates, pool, size)])
         self._check_choice(picks, pool)
         return picks  # type: ignore[no-any-return]
 
@@ -55,11 +57,16 @@ class OwnStrategy(Scored):
             at = f" in line {lines[-1]}" if lines else ""
             raise UserError(f"{self.where}: {type(error).__name__}{at}: {error}") from error
 
-    def _check_choice(self, picks: Sequence[Any], pool: Pool) -> None:
+    def _candidate(self, pick: Any) -> Candidate:
+        """What was chosen, if it is a candidate whose box holds whole numbers, of any kind."""
+        if not isinstance(pick, Candidate):
+            raise UserError(f"{self.where}: chose {type(pick).__name__} {pick!r}; choose returns candidates")
+        start_zyx, size_zyx = (as_shape(map(operator.index, part)) for part in pick.box)
+        return pick._replace(box=Box(start_zyx, size_zyx))
+
+    def _check_choice(self, picks: Sequence[Candidate], pool: Pool) -> None:
         """The rules by which candidates are made. What no query may break is checked for all, in `query.run`."""
         for pick in picks:
-            if not isinstance(pick, Candidate):
-                raise UserError(f"{self.where}: chose {type(pick).__name__} {pick!r}; choose returns candidates")
             if pick.case not in pool.cases:
                 continue
             image = pool.image(pick.case)

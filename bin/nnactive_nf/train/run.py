@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,12 +16,12 @@ import torch
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
+from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
-from nnactive_nf.train.folds import assign_folds
 from nnactive_nf.train.store import Given, TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
 from nnactive_nf.train.usage import Usage
@@ -108,8 +108,34 @@ def train(
         fold_of = assign_folds(
             classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
         )
+        for line in unseen_classes(classes_in, fold_of, dataset.groups, dataset.classes.names):
+            print(line, flush=True)
         _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place)
     place.deliver(out, ids)
+
+
+def unseen_classes(
+    classes_in: Mapping[str, Sequence[int]], fold_of: Mapping[str, int], groups: Mapping[str, str], names: Sequence[str]
+) -> list[str]:
+    """A line for each class that a training of the ensemble does not see.
+
+    Args:
+        classes_in: class indices with labelled voxels, per labelled case.
+        fold_of: fold of each labelled case.
+        groups: patient of each case.
+        names: names of the classes, by index.
+    """
+    lines = [
+        f"class '{name}' is labelled in no case: no training sees it"
+        for index, name in enumerate(names) if not any(index in found for found in classes_in.values())
+    ]  # fmt: skip
+    for index, fold in classes_in_one_fold(classes_in, fold_of).items():
+        cases = [case for case, found in classes_in.items() if index in found]
+        lines.append(
+            f"class '{names[index]}' is labelled in fold {fold} alone ({len(cases)} cases of "
+            f"{len({groups[case] for case in cases})} patients): the training that leaves this fold out does not see it"
+        )
+    return lines
 
 
 def _train_fold(

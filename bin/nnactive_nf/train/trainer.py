@@ -99,7 +99,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """The folds of `nnactive_nf.train.folds`."""
+        """The folds of `nnactive_nf.core.folds`."""
         return self.train_cases, self.val_cases
 
     def get_dataloaders(self) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 
-# Dealings that are tried after the first. Each problem of tests/unit/test_train_folds.py that has a solution was solved
+# Dealings that are tried after the first. Each problem of tests/unit/test_core_folds.py that has a solution was solved
 # by the 4th; all are made only where a class must yield.
 TRIES = 100
 
@@ -42,14 +42,11 @@ def assign_folds(
     if len(members) < folds:
         raise UserError(f"{folds} folds: only {len(members)} patients have labels; lower --folds or raise --start_size")
     sizes = {group: len(cases) for group, cases in members.items()}
-    holders: dict[int, set[str]] = {}
-    for case, found in classes_in.items():
-        for index in found:
-            holders.setdefault(index, set()).add(groups[case])
+    holders = _holders(classes_in, groups)
     shared = {index: patients for index, patients in holders.items() if len(patients) >= 2}
 
     def in_one_fold(fold_of: Mapping[str, int]) -> int:
-        return sum(len({fold_of[group] for group in patients}) == 1 for patients in shared.values())
+        return len(_only_folds(shared, fold_of))
 
     best = _deal(sizes, shared, folds, rng)
     for _ in range(TRIES):
@@ -57,6 +54,30 @@ def assign_folds(
             break
         best = min(best, _deal(sizes, shared, folds, rng), key=in_one_fold)
     return {case: best[group] for group, cases in sorted(members.items()) for case in cases}
+
+
+def classes_in_one_fold(classes_in: Mapping[str, Sequence[int]], fold_of: Mapping[str, int]) -> dict[int, int]:
+    """The fold of each class that one fold alone holds: the training without that fold does not see the class.
+
+    Args:
+        classes_in: class indices with labelled voxels, per labelled case.
+        fold_of: fold of each case.
+    """
+    return _only_folds(_holders(classes_in, {case: case for case in classes_in}), fold_of)
+
+
+def _holders(classes_in: Mapping[str, Sequence[int]], groups: Mapping[str, str]) -> dict[int, set[str]]:
+    """The patients that hold each class."""
+    holders: dict[int, set[str]] = {}
+    for case, found in classes_in.items():
+        for index in found:
+            holders.setdefault(index, set()).add(groups[case])
+    return holders
+
+
+def _only_folds(holders: Mapping[int, set[str]], fold_of: Mapping[str, int]) -> dict[int, int]:
+    folds = {index: {fold_of[holder] for holder in members} for index, members in sorted(holders.items())}
+    return {index: found.pop() for index, found in folds.items() if len(found) == 1}
 
 
 def _deal(

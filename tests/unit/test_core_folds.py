@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.train.folds import assign_folds
+from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 
 # The classes of each patient.
 Problem = tuple[frozenset[int], ...]
@@ -84,6 +84,20 @@ def test_small_problems_that_one_dealing_gets_wrong(problem: list[set[int]], fol
     patients = tuple(frozenset(found) for found in problem)
     for seed in range(20):
         assert in_one_fold(patients, deal(patients, folds, seed)) == 0
+
+
+def test_the_rarest_class_takes_the_first_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one dealing only: the others' turns would put both patients of class 0 into one fold now and then."""
+    monkeypatch.setattr("nnactive_nf.core.folds.TRIES", 0)
+    problem = tuple(map(frozenset, ([0, 1], [0, 2], [1, 2], [1, 2])))
+    for seed in range(40):
+        fold_of = deal(problem, 2, seed)
+        assert fold_of[0] != fold_of[1]
+
+
+def test_a_class_in_one_fold_alone_is_named_with_its_fold() -> None:
+    classes_in = {"a": [0, 1], "b": [0, 2, 3], "c": [0, 2], "d": [1]}
+    assert classes_in_one_fold(classes_in, {"a": 0, "b": 1, "c": 1, "d": 2}) == {2: 1, 3: 1}
 
 
 def test_the_order_in_which_cases_and_classes_come_does_not_matter() -> None:
