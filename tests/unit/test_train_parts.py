@@ -193,3 +193,42 @@ def test_checkpoints_come_back_and_damaged_ones_are_told(tmp_path: Path) -> None
         load_fold(path)
     with pytest.raises(UserError, match="no such file"):
         load_fold(tmp_path / "nothing.pth")
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training_at_once(where: str, loss: float) -> None:
+    trainer = ActiveTrainer.__new__(ActiveTrainer)
+    trainer.network = torch.nn.Linear(1, 1)
+    trainer.fold, trainer.current_epoch, trainer.initial_lr, trainer.curve = 1, 7, 0.01, []
+    trainer.grad_scaler = None
+    trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 5
+    trainer.lr_scheduler = SimpleNamespace(step=lambda _: None)
+    trainer.dataloader_train = trainer.dataloader_val = iter(range(100))
+    steps: list[str] = []
+
+    def step(name: str) -> dict[str, float]:
+        steps.append(name)
+        return {"loss": loss if name == where and steps.count(name) == 3 else 0.5}
+
+    trainer.train_step = lambda _: step("training")
+    trainer.validation_step = lambda _: step("validation")
+    with pytest.raises(UserError, match=r"^fold 1, epoch 7: the loss is no longer a number \((nan|inf)\)"):
+        trainer._epoch(lambda: None)
+    assert steps.count(where) == 3 and trainer.curve == []
+
+
+def test_half_precision_may_lose_a_single_loss_and_no_more() -> None:
+    trainer = ActiveTrainer.__new__(ActiveTrainer)
+    trainer.network = torch.nn.Linear(1, 1)
+    trainer.fold, trainer.current_epoch, trainer.initial_lr, trainer.grad_scaler = 0, 3, 0.01, object()
+    losses = [0.5]
+    trainer._with_loss(losses, float("nan"))
+    trainer._with_loss(losses, 0.25)
+    assert losses == [0.5, 0.25]
+    with pytest.raises(UserError, match="epoch 3"):
+        trainer._with_loss([], float("nan"))
+    with torch.no_grad():
+        trainer.network.weight.fill_(float("inf"))
+    with pytest.raises(UserError, match="epoch 3"):
+        trainer._with_loss(losses, float("nan"))

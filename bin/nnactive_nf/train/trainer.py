@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceCELoss_noSmooth
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.seeds import seed_sequence
 from nnactive_nf.train.data import AnnotatedPatchLoader
 
@@ -176,16 +178,18 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
     def _epoch(self, check_interrupt: Callable[[], None]) -> None:
         self.network.train()
         self.lr_scheduler.step(self.current_epoch)
-        train = []
+        train: list[float] = []
         for _ in range(self.num_iterations_per_epoch):
             check_interrupt()
-            train.append(float(self.train_step(next(self.dataloader_train))["loss"]))
+            self._with_loss(train, float(self.train_step(next(self.dataloader_train))["loss"]))
         self.network.eval()
-        val = []
+        val: list[dict[str, Any]] = []
+        val_losses: list[float] = []
         with torch.no_grad():
             for _ in range(self.num_val_iterations_per_epoch):
                 check_interrupt()
                 val.append(self.validation_step(next(self.dataloader_val)))
+                self._with_loss(val_losses, float(val[-1]["loss"]))
         hits, false_hits, misses = (
             np.sum([step[key] for step in val], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
         )
@@ -194,13 +198,32 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             {
                 "epoch": self.current_epoch,
                 "train_loss": float(np.mean(train)),
-                "val_loss": float(np.mean([step["loss"] for step in val])),
+                "val_loss": float(np.mean(val_losses)),
                 # nnU-Net's online Dice over the validation batches; null for a class that is not in them
                 "pseudo_dice": [2 * float(h) / float(t) if t > 0 else None for h, t in zip(hits, total, strict=True)],
                 "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             }
         )
         self.current_epoch += 1
+
+    def _with_loss(self, losses: list[float], loss: float) -> None:
+        """Add a loss, if it is a number. Once it is none the network's weights are none either, whatever comes after.
+
+        In half precision on a GPU a single one may be none: the step is left out then, and the weights stay.
+
+        Raises:
+            UserError: it is none, and the training cannot mend it.
+        """
+        if math.isfinite(loss):
+            losses.append(loss)
+            return
+        weights = self.network.parameters()
+        if self.grad_scaler is not None and losses and all(bool(torch.isfinite(value).all()) for value in weights):
+            return
+        raise UserError(
+            f"fold {self.fold}, epoch {self.current_epoch}: the loss is no longer a number ({loss}), so the training "
+            f"has ended; lower --learning_rate (it is {self.initial_lr:g}), or look for extreme values in the images"
+        )
 
     def state(self) -> dict[str, Any]:
         """All that going on needs, copied to the CPU: weights, optimiser, scaler, curve, next epoch."""
