@@ -35,19 +35,15 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(0, 1),
     help="Largest share of a patch where nothing was imaged.",
 )
-@click.option("--node", required=True, help="Name of the trajectory or node, written to the pictures' file.")
+@click.option("--node", required=True, help="Node whose labels the query makes.")
 @click.option("--start", is_flag=True, help="This is the start: nothing is labelled and no model is trained.")
 @click.option("--class-guarantee", is_flag=True, help="Begin with two patches of each class, in two cases.")
 @click.option("--labels", type=FILE, help="Labels so far.")
 @click.option("--oracle", type=FILE, help="Complete masks, for strategies that see them.")
 @click.option(
-    "--view-patches", default=6, show_default=True, type=click.IntRange(0), help="Patches to make pictures of."
-)
-@click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1), help="Images worked on at the same time."
 )
 @click.option("--out", required=True, type=FILE, help="Query table to make.")
-@click.option("--views", required=True, type=FILE, help="File of pictures to make.")
 @click.argument("uncertainty", nargs=-1, type=FILE)
 @reports_user_errors
 def main(
@@ -57,9 +53,7 @@ def main(
     node: str,
     labels: Path | None,
     oracle: Path | None,
-    view_patches: int,
     out: Path,
-    views: Path,
     uncertainty: tuple[Path, ...],
     patch_size: tuple,
     stride: tuple,
@@ -67,12 +61,13 @@ def main(
     **options: object,
 ) -> None:
     """Choose the patches to label next."""
+    from nnactive_nf.core.query_table import write_query
     from nnactive_nf.query import run
 
     settings = run.Settings(
         strategy=strategy, patch_zyx=patch_size, stride_zyx=stride, per_image=patches_per_image, **options
     )
-    picks, pool, choice = run.query(
+    picks, pool, _ = run.query(
         prepared,
         settings,
         strategy_file=strategy_file,
@@ -80,8 +75,9 @@ def main(
         oracle_file=oracle,
         uncertainty_files=uncertainty,
     )
-    run.write(picks, pool, choice, node=node, strategy=strategy, view_patches=view_patches, out=out, views=views)
-    print(f"{strategy}: {len(picks)} patches in {len({pick.case for pick in picks})} of {len(pool.cases)} images")
+    write_query(out, run.as_table(picks))
+    images = {pick.case for pick in picks}
+    print(f"{node} by {strategy}: {len(picks)} patches in {len(images)} of {len(pool.cases)} images")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ process QUERY {
     val code
 
     output:
-    tuple val(trajectory), path("${settings.node}.csv"), emit: queries // trajectory, chosen patches
-    path "views/${settings.node}.h5", emit: views // images of the chosen patches for the report
+    tuple val(trajectory), path("${settings.node}.csv") // trajectory, chosen patches
 
     script:
     """
@@ -28,13 +27,12 @@ process QUERY {
     ${thread_limits(1)}
     query.py --prepared ${prepared} ${options(settings)} --workers ${task.cpus} ${file_option('--labels', labels)} \\
         ${file_option('--oracle', oracle)} ${file_option('--strategy-file', strategy_file)} \\
-        --out ${settings.node}.csv --views views/${settings.node}.h5 ${maps}
+        --out ${settings.node}.csv ${maps}
     """
 
     stub:
     """
     # code ${code}
-    mkdir -p views
-    touch ${settings.node}.csv views/${settings.node}.h5
+    touch ${settings.node}.csv
     """
 }
