@@ -35,21 +35,15 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(0, 1),
     help="Largest share of a patch where nothing was imaged.",
 )
-@click.option(
-    "--node", required=True, type=Name("node"), help="Name of the trajectory or node, written to the pictures' file."
-)
+@click.option("--node", required=True, type=Name("node"), help="Node whose labels the query makes.")
 @click.option("--start", is_flag=True, help="This is the start: nothing is labelled and no model is trained.")
 @click.option("--class-guarantee", is_flag=True, help="Begin with two patches of each class, in two cases.")
 @click.option("--labels", type=FILE, help="Labels so far.")
 @click.option("--oracle", type=FILE, help="Complete masks, for strategies that see them.")
 @click.option(
-    "--view-patches", default=6, show_default=True, type=click.IntRange(0), help="Patches to make pictures of."
-)
-@click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1), help="Images worked on at the same time."
 )
 @click.option("--out", required=True, type=FILE, help="Query table to make.")
-@click.option("--views", required=True, type=FILE, help="File of pictures to make.")
 @click.option(
     "--places", required=True, type=FILE, help="Folder to make: the patches in mm, as table and for 3D Slicer."
 )
@@ -62,9 +56,7 @@ def main(
     node: str,
     labels: Path | None,
     oracle: Path | None,
-    view_patches: int,
     out: Path,
-    views: Path,
     places: Path,
     uncertainty: tuple[Path, ...],
     patch_size: tuple,
@@ -73,12 +65,14 @@ def main(
     **options: object,
 ) -> None:
     """Choose the patches to label next."""
+    from nnactive_nf.core.places import write_places
+    from nnactive_nf.core.query_table import write_query
     from nnactive_nf.query import run
 
     settings = run.Settings(
         strategy=strategy, patch_zyx=patch_size, stride_zyx=stride, per_image=patches_per_image, **options
     )
-    picks, pool, choice = run.query(
+    picks, pool, _ = run.query(
         prepared,
         settings,
         strategy_file=strategy_file,
@@ -86,18 +80,11 @@ def main(
         oracle_file=oracle,
         uncertainty_files=uncertainty,
     )
-    run.write(
-        picks,
-        pool,
-        choice,
-        node=node,
-        strategy=strategy,
-        view_patches=view_patches,
-        out=out,
-        views=views,
-        places=places,
-    )
-    print(f"{strategy}: {len(picks)} patches in {len({pick.case for pick in picks})} of {len(pool.cases)} images")
+    table = run.as_table(picks)
+    write_places(places, places / "mm.csv", table, pool.dataset.grids, f"{strategy} c{pool.cycle:02d}")
+    write_query(out, table)
+    images = {pick.case for pick in picks}
+    print(f"{node} by {strategy}: {len(picks)} patches in {len(images)} of {len(pool.cases)} images")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,11 @@ def query_settings(row, trajectory, node) {
         free_overlap: row.free_overlap,
         start: start ?: null,
         class_guarantee: start && row.start_guarantee ?: null,
-        view_patches: row.view_patches,
     ]
+}
+
+def views_settings(row, trajectory, node) {
+    [node: node.id, strategy: trajectory.strategy, cycle: trajectory.cycle, patches: row.view_patches]
 }
 
 def annotate_settings(row, trajectory, node) {

@@ -20,7 +20,6 @@ process QUERY {
 
     output:
     tuple val(trajectory), path("${settings.node}.csv"), emit: queries // trajectory, chosen patches
-    path "views/${settings.node}.h5", emit: views // images of the chosen patches for the report
     path "places/${settings.node}/*", emit: places // the patches in mm: mm.csv and <case>.mrk.json
 
     script:
@@ -29,14 +28,13 @@ process QUERY {
     ${thread_limits(1)}
     query.py --prepared ${prepared} ${options(settings)} --workers ${task.cpus} ${file_option('--labels', labels)} \\
         ${file_option('--oracle', oracle)} ${file_option('--strategy-file', strategy_file)} \\
-        --out ${settings.node}.csv --views views/${settings.node}.h5 \\
-        --places places/${settings.node} ${maps}
+        --out ${settings.node}.csv --places places/${settings.node} ${maps}
     """
 
     stub:
     """
     # code ${code}
-    mkdir -p views places/${settings.node}
-    touch ${settings.node}.csv views/${settings.node}.h5 places/${settings.node}/mm.csv
+    mkdir -p places/${settings.node}
+    touch ${settings.node}.csv places/${settings.node}/mm.csv
     """
 }

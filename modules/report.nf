@@ -11,7 +11,7 @@ process REPORT {
     input:
     path design // design.json
     path 'tables/*' // of ANALYSE
-    path 'views/*' // <node>.h5
+    path views, stageAs: 'views/*' // <node>.h5, if any
     path 'labels/*' // <node>.h5
     path parameters // parameters.json
     path versions, stageAs: 'workflow/*' // versions.json of the workflow
@@ -25,7 +25,7 @@ process REPORT {
     script:
     """
     # code ${code}
-    report.py --design ${design} --tables tables --views views --labels labels \\
+    report.py --design ${design} --tables tables ${views ? '--views views' : ''} --labels labels \\
         --parameters ${parameters} --versions ${versions} --versions-out versions.json \\
         --out report.html --figures figures
     """

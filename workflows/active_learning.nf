@@ -7,7 +7,7 @@
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
-include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from '../functions/settings.nf'
+include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; views_settings } from '../functions/settings.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -16,6 +16,7 @@ include { PHANTOM } from '../modules/phantom.nf'
 include { CHECK } from '../modules/check.nf'
 include { PREPARE } from '../modules/prepare.nf'
 include { QUERY } from '../modules/query.nf'
+include { VIEWS } from '../modules/views.nf'
 include { ANNOTATE } from '../modules/annotate.nf'
 include { TRAIN } from '../modules/train.nf'
 include { PREDICT } from '../modules/predict.nf'
@@ -129,22 +130,28 @@ workflow ACTIVE_LEARNING {
         [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], need.query]
     }
     QUERY(queries, code_digest('query'))
+    queried = with_dataset(QUERY.out.queries.join(asked), prepared)
+
+    // [trajectory, settings, prepared folder, query, uncertainty maps or [], memory], where pictures are wanted
+    pictures = queried.filter { values.view_patches }.map { trajectory, query, _masks, files, images, _oracle, _reference, need ->
+        [trajectory, views_settings(row_of(plan, trajectory), trajectory, node_of(plan, trajectory)), images, query, files, need.views]
+    }
+    VIEWS(pictures, code_digest('views'))
 
     // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or [], memory]
-    answers = with_dataset(QUERY.out.queries.join(asked), prepared)
-        .map { trajectory, query, masks, _files, images, oracle, _reference, need ->
-            def node = node_of(plan, trajectory)
-            [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks, need.annotate]
-        }
+    answers = queried.map { trajectory, query, masks, _files, images, oracle, _reference, need ->
+        def node = node_of(plan, trajectory)
+        [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks, need.annotate]
+    }
     whole_pools = with_dataset(channel.fromList(reference_nodes(plan)).map { node -> [node] }, prepared).map { node, images, oracle, _reference, need ->
         [node, [node: node.id, cycle: 0], images, oracle, [], [], need.annotate]
     }
     ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
 
-    // [uncertainty maps that a query has read, how many queries read them]
-    read = QUERY.out.queries.join(asked)
-        .filter { _trajectory, _query, _masks, files -> files && values.cleanup_work }
-        .map { trajectory, _query, _masks, files -> [files, readers_of(plan, trajectory)] }
+    // [uncertainty maps that a query, and pictures of it, have read, how many queries read them]
+    read = (values.view_patches ? VIEWS.out : QUERY.out.queries).join(asked)
+        .filter { _trajectory, _made, _masks, files -> files && values.cleanup_work }
+        .map { trajectory, _made, _masks, files -> [files, readers_of(plan, trajectory)] }
     CLEANUP(read)
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
@@ -172,7 +179,7 @@ workflow ACTIVE_LEARNING {
     REPORT(
         design_file,
         ANALYSE.out,
-        by_name(QUERY.out.views),
+        by_name(VIEWS.out.map { _trajectory, file -> file }),
         label_files,
         parameters_file,
         versions_file,

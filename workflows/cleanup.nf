@@ -1,11 +1,11 @@
 /*
- * CLEANUP (--cleanup_work): uncertainty maps are by far the largest files in the work folder, and nothing but queries
- * reads them. When all queries that read a file have ended it is emptied: it keeps name, size and times, by which -resume
- * knows it, but takes no room on the disk. (core/uncertainty.py tells a query that runs again what to do.)
+ * CLEANUP (--cleanup_work): uncertainty maps are by far the largest files in the work folder, and nothing but queries and
+ * their pictures read them. When all that read a file have ended it is emptied: it keeps name, size and times, by which
+ * -resume knows it, but takes no room on the disk. (core/uncertainty.py tells a task that runs again what to do.)
  */
 workflow CLEANUP {
     take:
-    read // [maps that a query has read, how many queries read them]
+    read // [maps that a query (and its pictures) has read, how many queries read them]
 
     main:
     read.map { files, readers -> [groupKey(files, readers), files] }

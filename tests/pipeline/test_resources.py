@@ -69,6 +69,6 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
         (name,) = re.findall(r"### name: '\w+:(\w+) ", text)
         found.setdefault(name, set()).add(int(re.findall(r"# memory (\d+)", text)[0]))
     assert found == {
-        "PHANTOM": {4}, "CHECK": {4}, "PREPARE": {3}, "QUERY": {3}, "ANNOTATE": {4}, "TRAIN": {9}, "PREDICT": {11},
-        "EVALUATE": {2}, "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
+        "PHANTOM": {4}, "CHECK": {4}, "PREPARE": {3}, "QUERY": {3}, "VIEWS": {4}, "ANNOTATE": {4}, "TRAIN": {9},
+        "PREDICT": {11}, "EVALUATE": {2}, "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
     }  # fmt: skip

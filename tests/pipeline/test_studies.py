@@ -26,8 +26,9 @@ two,phantom:two_channels,low,8,4,random,1,3,,
 # Maps: low for bald after cycles 0 and 1, high for bald and for clasp_pe after cycle 0, for two seeds each.
 LOOP, REFERENCES, FOLDS = 10 + 8 + 3, 2, 2
 TASKS = Counter(
-    PHANTOM=2, CHECK=2, PREPARE=2, QUERY=LOOP, ANNOTATE=LOOP + REFERENCES, TRAIN=FOLDS * (LOOP + REFERENCES),
-    EVALUATE=LOOP + REFERENCES, PREDICT=2 * 2 + 2 * 2, ANALYSE=1, REPORT=1, PROTOCOL=3,
+    PHANTOM=2, CHECK=2, PREPARE=2, QUERY=LOOP, VIEWS=LOOP, ANNOTATE=LOOP + REFERENCES,
+    TRAIN=FOLDS * (LOOP + REFERENCES), EVALUATE=LOOP + REFERENCES, PREDICT=2 * 2 + 2 * 2, ANALYSE=1,
+    REPORT=1, PROTOCOL=3,
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from plan import ROW, Told, make_row, write_plan
 from nnactive_nf.forecast.disk import Publishing
 from nnactive_nf.forecast.run import Times, forecast
 
-AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "ANNOTATE", "ANALYSE", "REPORT"}
+AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "VIEWS", "ANNOTATE", "ANALYSE", "REPORT"}
 
 # Tables that users bring.
 OF_USERS = {"groups.csv"}

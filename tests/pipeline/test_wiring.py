@@ -44,8 +44,9 @@ def expected_tasks(
     nodes = seeds * (1 + strategies * (cycles - 1))
     predicted = seeds * ((sets if with_model else 0) + with_model * (cycles - 2)) if cycles > 1 else 0
     tasks = {
-        "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": folds * nodes,
-        "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
+        "PHANTOM": 1, "CHECK": 1, "PREPARE": 1, "QUERY": nodes, "VIEWS": nodes, "ANNOTATE": nodes,
+        "TRAIN": folds * nodes, "EVALUATE": nodes, "PREDICT": shards * predicted, "ANALYSE": 1, "REPORT": 1,
+        "PROTOCOL": 2,
     }  # fmt: skip
     return Counter({name: number for name, number in tasks.items() if number})
 
@@ -274,7 +275,8 @@ note = dict(name=name, words=words, threads=os.environ.get("OMP_NUM_THREADS"),
 pathlib.Path(".note.json").write_text(json.dumps(note))
 folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"],
                query=["--places"])
-files = dict(check=["--out"], prepare=["--oracle", "--reference"], query=["--out", "--views"], annotate=["--out"],
+files = dict(check=["--out"], prepare=["--oracle", "--reference"], query=["--out"], views=["--out"],
+             annotate=["--out"],
              predict=["--out"], evaluate=["--out"], report=["--out", "--versions-out"])
 inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"],
               analyse=["metrics.csv"], report=["curve.png"], query=["mm.csv"])
@@ -320,12 +322,14 @@ class Call:
         return option in self.words
 
 
-# In place of bin/query.py: as the real one it refuses maps that were emptied; apart from that a recorder.
+# In place of bin/query.py and bin/views.py (which is late): as the real ones they refuse maps that were emptied; apart
+# from that recorders.
 READER = """#!{python}
-import pathlib, sys
+import pathlib, sys, time
 from nnactive_nf.core.errors import reports_user_errors
 from nnactive_nf.core.uncertainty import refuse_emptied
 maps = [pathlib.Path(word) for word in sys.argv[1:] if word.startswith("uncertainty_")]
+time.sleep(2 if pathlib.Path(sys.argv[0]).stem == "views" else 0)
 reports_user_errors(refuse_emptied)(maps)
 """
 
@@ -350,7 +354,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
         text = RECORDER.format(python=sys.executable)
         if path.stem == "predict":
             text = text.replace("write_text(content)", "write_bytes(os.urandom(1000000))")
-        if path.stem == "query":
+        if path.stem in ("query", "views"):
             text = READER.format(python=sys.executable) + text.partition("\n")[2]
         path.write_text(text)
         path.chmod(0o755)
@@ -439,12 +443,27 @@ def test_queries_are_told_what_their_strategy_may_see(calls: list[Call]) -> None
         assert call["--size"] == "8"
         assert ("--oracle" in call) == ("random_fg66" in node)
         assert ("--strategy-file" in call) == ("mine" in node)
-        maps = [word for word in call.words if word.startswith("uncertainty_")]
         read = "mean_probability" if "mine" in node else "expected_entropy-predictive_entropy"
-        assert maps == ([] if "random" in node else [f"uncertainty_{read}_{shard}.h5" for shard in "01"])
+        assert maps_in(call) == ([] if "random" in node else [f"uncertainty_{read}_{shard}.h5" for shard in "01"])
         before = call["--labels"].removeprefix("labels/").removesuffix(".h5")
         assert before == ("phantom-main-s7-c00" if node.endswith("c01") else node.replace("-c02", "-c01"))
     assert queries["phantom-main-mine_power_2-s7-c01"]["--strategy"] == "mine:power=2"
+
+
+def test_pictures_are_made_of_each_query_with_the_maps_that_it_has_read(calls: list[Call]) -> None:
+    queries, pictures = by_node(calls, "query"), by_node(calls, "views")
+    assert set(pictures) == set(queries)
+    for node, call in pictures.items():
+        assert call["--query"] == queries[node]["--out"] == f"{node}.csv"
+        assert [call[name] for name in ("--strategy", "--cycle")] == [
+            queries[node][name] for name in ("--strategy", "--cycle")
+        ]
+        assert call["--patches"] == "6"
+        assert maps_in(call) == maps_in(queries[node])
+
+
+def maps_in(call: Call) -> list[str]:
+    return [word for word in call.words if word.startswith("uncertainty_")]
 
 
 def test_labels_grow_from_the_labels_before(calls: list[Call]) -> None:

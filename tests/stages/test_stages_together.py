@@ -19,6 +19,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import resolve_device
+from nnactive_nf.core.query_table import write_query
 from nnactive_nf.core.uncertainty import MAPS, UncertaintyMaps
 from nnactive_nf.evaluate.run import evaluate
 from nnactive_nf.phantom.folder import write_phantom
@@ -26,8 +27,7 @@ from nnactive_nf.predict.run import predict
 from nnactive_nf.prepare.run import Settings as PrepareSettings
 from nnactive_nf.prepare.run import prepare
 from nnactive_nf.query.run import Settings as QuerySettings
-from nnactive_nf.query.run import query
-from nnactive_nf.query.run import write as write_query_files
+from nnactive_nf.query.run import as_table, query
 from nnactive_nf.train.run import Settings as TrainSettings
 from nnactive_nf.train.run import train
 from nnactive_nf.train.store import TrainingStore
@@ -61,14 +61,12 @@ def choose(node: Node, strategy: str, cycle: int, **changed: object) -> Path:
         start=cycle == 0, class_guarantee=cycle == 0,
     )  # fmt: skip
     labels = node.folder / "labels_c00.h5" if cycle else None
-    picks, pool, choice = query(
+    picks, *_ = query(
         node.folder / "prepared", settings, labels_file=labels, oracle_file=node.folder / "oracle.h5",
         uncertainty_files=node.shards if cycle else (), **changed,
     )  # fmt: skip
     out = node.folder / f"query_{strategy}_c{cycle:02d}.csv"
-    write_query_files(
-        picks, pool, choice, node="n", strategy=strategy, view_patches=2, out=out, views=out.with_suffix(".h5")
-    )
+    write_query(out, as_table(picks))
     return out
 
 

@@ -49,8 +49,8 @@ def test_the_papers_study_before_there_are_data(tmp_path: Path) -> None:
     found = told(tmp_path, rows, "60,6", (1, 4, 16))
     nodes, predicted = 12 * 4 * (1 + 8 * 4), 12 * 4 * (2 + 5 * 3)
     assert found.tasks() == {
-        "CHECK": 4, "PREPARE": 4, "QUERY": nodes, "ANNOTATE": nodes, "TRAIN": 7920, "PREDICT": predicted,
-        "EVALUATE": nodes, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 5,
+        "CHECK": 4, "PREPARE": 4, "QUERY": nodes, "VIEWS": nodes, "ANNOTATE": nodes, "TRAIN": 7920,
+        "PREDICT": predicted, "EVALUATE": nodes, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 5,
     }  # fmt: skip
     assert {found.count(row, "TRAIN") for row in found.tables["Tasks"] if row != "in all"} == {660}
     assert found.count("KiTS high", "patches") == 4 * (500 + 8 * 4 * 500)
@@ -85,7 +85,7 @@ STUDY = [
     make_row("bald,random,power_bald,predictive_entropy", regime="low", start_size=8, query_size=4, cycles=3, shards=3,
              folds=FOLDS),
     make_row("random,predictive_entropy", regime="high", start_size=12, query_size=6, seeds=[1, 2], cycles=2, shards=2,
-             folds=FOLDS),
+             folds=FOLDS, view_patches=0),
     make_row("", regime="full", cycles=1, folds=FOLDS, shards=3),
 ]  # fmt: skip
 
@@ -104,8 +104,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 def test_counts_by_hand(study: Told) -> None:
     assert study.tasks() == {
-        "CHECK": 1, "PREPARE": 1, "QUERY": 9 + 6, "ANNOTATE": 9 + 6 + 1, "TRAIN": 2 * 16, "PREDICT": 3 * 5 + 2 * 2,
-        "EVALUATE": 16, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
+        "CHECK": 1, "PREPARE": 1, "QUERY": 9 + 6, "VIEWS": 9, "ANNOTATE": 9 + 6 + 1, "TRAIN": 2 * 16,
+        "PREDICT": 3 * 5 + 2 * 2, "EVALUATE": 16, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 2,
     }  # fmt: skip
     assert study.count("one low", "patches") == 8 + 4 * 2 * 4
     assert study.count("one high", "nodes") == 2 * (1 + 2)

@@ -39,8 +39,10 @@ def memory(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
         "predict": _need(1.25 * GIB + predicted, 2 * classes * volume),
         # what PREDICT holds, then one of the two, beside all masks of the test set
         "evaluate": _need(1.25 * GIB + sizes["test_voxels"] + max(predicted, exported, measured)),
-        # an image's maps, sums and scores (24 V), scores by class; one image more for the report's pictures
+        # an image's maps, sums and scores (24 V), scores by class; the image itself, for strategies that look at it
         "query": _need(0.25 * GIB + (8 + 4 * channels) * volume, 24 * volume + min(8 * classes * volume, SCORES)),
+        # the image as it is read, its first channel and a copy; two maps
+        "views": _need(0.25 * GIB + (16 + 4 * channels) * volume),
         # all labelled masks and one case's true mask
         "annotate": _need(0.5 * GIB + sizes["pool_voxels"] + 8 * volume),
     }

@@ -78,10 +78,12 @@ class UncertaintyMaps:
 
     def __init__(self, paths: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._file_of: dict[str, Path] = {}
+        self.names: set[str] = set()  # of the maps
         self._shapes = shapes
         refuse_emptied(paths)
         for path in sorted(Path(p) for p in paths):
             with open_hdf5(path, "uncertainty", VERSION) as file:
+                self.names.update(map(str, file.attrs.get("maps", ())))
                 for case in _cases_in(path, file):
                     if case in self._file_of:
                         raise UserError(f"{path}: case {case} also stands in {self._file_of[case]}")
@@ -141,7 +143,7 @@ def refuse_emptied(paths: Sequence[Path]) -> None:
             f"folder of their task (rm -r {' '.join(map(str, tasks))})" if known else "work folder of that PREDICT"
         )
         raise UserError(
-            f"{emptied[0].name} was emptied by --cleanup_work, and this query needs it; to make it again, delete the "
+            f"{emptied[0].name} was emptied by --cleanup_work, and this task needs it; to make it again, delete the "
             f"{folders} and run again with -resume"
         )
 

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from nnactive_nf.forecast.plan import Group, Row
 
 # The stages that are counted by row; the others run once, or once per data set.
-STAGES = ("QUERY", "ANNOTATE", "TRAIN", "PREDICT", "EVALUATE")
+STAGES = ("QUERY", "VIEWS", "ANNOTATE", "TRAIN", "PREDICT", "EVALUATE")
 
 
 def row_counts(group: Group) -> dict[str, int]:
     """Tasks of a row by stage, and its nodes, trajectories and patches that are labelled in all."""
     row, nodes = group.row, group.nodes
+    queries = 0 if row.whole_pool else len(nodes)
     sizes = [row.start_size if node.cycle == 0 else row.query_size for node in nodes]
     return {
-        "QUERY": 0 if row.whole_pool else len(nodes),
+        "QUERY": queries,
+        "VIEWS": queries if row.view_patches else 0,
         "ANNOTATE": len(nodes),
         "TRAIN": group.trainings,
         "PREDICT": sum(len(node.asked) for node in nodes) * row.shards,

@@ -31,7 +31,7 @@ CURVE_BYTES_OF_EPOCH = 170
 MEASURES_BYTES = 330
 # Bytes of a voxel in a picture of a query: its image, and the map that it was chosen by.
 PICTURE_BYTES = {False: 1.0, True: 2.5}
-# Of large surroundings a coarser picture is stored; a patch has a margin of at least so many voxels (query/views.py).
+# Of large surroundings a coarser picture is stored; a patch has a margin of at least so many voxels (views/run.py).
 PICTURE_LENGTH = 128
 PICTURE_MARGIN = 12
 

@@ -1,4 +1,4 @@
-"""One query: from settings to `query.csv`, `views.h5` and the patches' places in mm."""
+"""One query: from settings to the patches of `query.csv`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Shape, intersects
 from nnactive_nf.core.labels import empty_patches, read_patches
-from nnactive_nf.core.places import write_places
-from nnactive_nf.core.query_table import write_query
 from nnactive_nf.core.strategies import Named, canonical, options_of, own_options, registry, strategy_errors
 from nnactive_nf.core.strategy_file import load_strategies
 from nnactive_nf.core.uncertainty import UncertaintyMaps
@@ -26,7 +24,6 @@ from nnactive_nf.query.randomly import Random, guaranteed
 from nnactive_nf.query.replay import Replay
 from nnactive_nf.query.stratified import ClassStratified, exponential, sigmoid
 from nnactive_nf.query.uncertainty import ExpectedDice, MeanOfMap, Power, Softrank
-from nnactive_nf.query.views import write_views
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy ready to be asked, with its canonical name, options, maps, and the map for pictures."""
+    """A strategy ready to be asked, with its canonical name, options and maps."""
 
     strategy: Strategy
     name: str
@@ -57,7 +54,6 @@ class Choice:
     maps: tuple[str, ...] = ()
     oracle_aware: bool = False
     start: bool = True
-    view_map: str = ""
 
 
 def _clasp_beta(image: Image) -> float:
@@ -114,15 +110,11 @@ def choice_of(text: str, strategy_file: Path | None = None, cycles: int | None =
             if cycles is None:
                 raise UserError(f"strategy '{text}' has a schedule: give --cycles, or name {text}:steps=N")
             options["steps"] = cycles
-        return Choice(
-            STRATEGIES[named.name](), name, options, entry.maps, entry.oracle_aware, entry.start, entry.view_map,
-        )  # fmt: skip
+        return Choice(STRATEGIES[named.name](), name, options, entry.maps, entry.oracle_aware, entry.start)
     assert theirs is not None and strategy_file is not None
     values = own_options(named)
     strategy = own.OwnStrategy(strategy_file, named.name, theirs.public[named.name], values)
-    shown = [name for name in theirs.maps if name in ("predictive_entropy", "expected_entropy")]
-    name = canonical(named.name, values, {})
-    return Choice(strategy, name, values, theirs.maps, start=not theirs.maps, view_map=shown[0] if shown else "")
+    return Choice(strategy, canonical(named.name, values, {}), values, theirs.maps, start=not theirs.maps)
 
 
 def query(
@@ -215,23 +207,3 @@ def as_table(picks: Sequence[Candidate]) -> pd.DataFrame:
         for rank, pick in enumerate(picks, start=1)
     ]
     return pd.DataFrame(rows, columns=["rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "component"])
-
-
-def write(
-    picks: Sequence[Candidate],
-    pool: Pool,
-    choice: Choice,
-    *,
-    node: str,
-    strategy: str,
-    view_patches: int,
-    out: Path,
-    views: Path,
-    places: Path,
-) -> None:
-    """Write `query.csv`, `views.h5`, and the patches' places: `mm.csv`, and 3D Slicer's regions by case."""
-    attributes = {"dataset": pool.dataset.name, "node": node, "cycle": pool.cycle, "strategy": strategy}
-    write_views(views, picks[:view_patches], pool.dataset, pool.maps, choice.view_map, attributes)
-    table = as_table(picks)
-    write_places(places, places / "mm.csv", table, pool.dataset.grids, f"{strategy} c{pool.cycle:02d}")
-    write_query(out, table)

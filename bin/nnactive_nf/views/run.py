@@ -5,7 +5,7 @@ Large surroundings are stored coarser, for a screen shows no more: a voxel of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from skimage.transform import downscale_local_mean
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.files import create_hdf5
 from nnactive_nf.core.geometry import Box, Shape, as_shape
+from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.strategies import Named, registry
 from nnactive_nf.core.uncertainty import UncertaintyMaps
-from nnactive_nf.query.pool import Candidate
 
 VERSION = 1
 LEAST_MARGIN = 12  # voxels around a patch, at least
@@ -57,46 +58,68 @@ def windowed(image_zyx: npt.NDArray[np.floating], crop: Box, stride_zyx: Shape) 
 
 
 def write_views(
-    path: Path,
-    picks: Sequence[Candidate],
-    dataset: Dataset,
-    maps: UncertaintyMaps | None,
-    view_map: str,
-    attributes: dict[str, Any],
-) -> None:
-    """Write the pictures of these patches, `/patches/<rank>` from 0001 in the order given.
+    prepared: Path,
+    query_file: Path,
+    uncertainty_files: Sequence[Path],
+    *,
+    node: str,
+    cycle: int,
+    strategy: str,
+    patches: int,
+    out: Path,
+) -> int:
+    """Write the pictures of a query's first patches, `/patches/<rank>` from 0001, and return how many there are.
 
     Args:
-        path: the file to make.
-        picks: patches, best first.
-        dataset: the prepared data set.
-        maps: uncertainty maps, where there are some.
-        view_map: map to show: one that is stored, `mutual_information`, or '' for none.
-        attributes: dataset, node, cycle, strategy.
+        prepared: folder of the prepared data set.
+        query_file: the query's table.
+        uncertainty_files: the shards of the maps that the query has read; none where it has read none.
+        node: name of the node whose labels the query makes.
+        cycle: its cycle.
+        strategy: strategy with its options.
+        patches: most pictures.
+        out: the file to make.
     """
-    shown = view_map if maps is not None else ""
+    dataset = Dataset.open(prepared)
+    query = read_query(query_file).head(patches)
+    maps = UncertaintyMaps(uncertainty_files, dataset.shapes)
+    shown = map_to_show(strategy, maps.names)
     images: dict[str, npt.NDArray[Any]] = {}
-    with create_hdf5(path, "views", VERSION, {**attributes, "map": shown}) as file:
-        patches = file.create_group("patches")
-        for rank, pick in enumerate(picks, start=1):
-            if pick.case not in images:
-                images = {pick.case: dataset.image(pick.case, [0])[0]}
-            crop = surroundings(pick.box, dataset.shapes[pick.case])
+    attributes = {"dataset": dataset.name, "node": node, "cycle": cycle, "strategy": strategy, "map": shown}
+    with create_hdf5(out, "views", VERSION, attributes) as file:
+        groups = file.create_group("patches")
+        for rank, row in enumerate(query.itertuples(), start=1):
+            box = Box((row.z, row.y, row.x), (row.dz, row.dy, row.dx))
+            if row.case not in images:
+                images = {row.case: dataset.image(row.case, [0])[0]}
+            crop = surroundings(box, dataset.shapes[row.case])
             stride = stride_of(crop)
             crop = whole_strides(crop, stride)
-            group = patches.create_group(f"{rank:04d}")
-            group.attrs["case"] = pick.case
-            group.attrs["start_zyx"] = pick.box.start_zyx
-            group.attrs["size_zyx"] = pick.box.size_zyx
-            group.attrs["score"] = pick.score
-            group.attrs["component"] = pick.component
+            group = groups.create_group(f"{rank:04d}")
+            group.attrs["case"] = row.case
+            group.attrs["start_zyx"] = box.start_zyx
+            group.attrs["size_zyx"] = box.size_zyx
+            group.attrs["score"] = row.score
+            group.attrs["component"] = row.component
             group.attrs["crop_start_zyx"] = crop.start_zyx
             group.attrs["stride_zyx"] = stride
-            group.attrs["spacing_mm_zyx"] = dataset.spacings_mm[pick.case]
-            _write(group, "image", windowed(images[pick.case], crop, stride))
-            if shown and maps is not None:
-                shown_zyx = coarser(shown_map(maps, pick.case, shown, crop), stride)
+            group.attrs["spacing_mm_zyx"] = dataset.spacings_mm[row.case]
+            _write(group, "image", windowed(images[row.case], crop, stride))
+            if shown:
+                shown_zyx = coarser(shown_map(maps, row.case, shown, crop), stride)
                 _write(group, "uncertainty", shown_zyx.astype(np.float16))
+    return len(query)
+
+
+def map_to_show(strategy: str, names: Collection[str]) -> str:
+    """The map beside the image: one that is stored, `mutual_information`, or '' for none.
+
+    The registry says it; of a strategy of the user's own an entropy that it reads is shown.
+    """
+    entry = registry().get(Named.parse(strategy).name)
+    if entry is not None:
+        return entry.view_map if names else ""
+    return next((name for name in ("predictive_entropy", "expected_entropy") if name in names), "")
 
 
 def shown_map(maps: UncertaintyMaps, case: str, name: str, crop: Box) -> npt.NDArray[np.floating]:

@@ -1,0 +1,1 @@
+"""VIEWS: pictures of what a query chose."""
