@@ -15,7 +15,7 @@ include { is_table ; schedule_warnings ; study_errors ; study_rows ; typed_rows 
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
 include { PLAN } from './workflows/forecast.nf'
-include { lost_text } from './workflows/progress.nf'
+include { end_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
@@ -52,10 +52,7 @@ workflow {
     ACTIVE_LEARNING(plan, values, evaluated)
 
     workflow.onComplete = {
-        def lost = workflow.success ? lost_text(plan, evaluated) : ''
-        tell_at_end(lost ?: (workflow.success
-            ? "Done. The report is ${file(values.outdir)}/report.html"
-            : "The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there."))
+        tell_at_end(end_text(plan, values.outdir, evaluated))
     }
 }
 

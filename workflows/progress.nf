@@ -44,12 +44,33 @@ workflow PROGRESS {
     )
 }
 
+// The last words of a run. What it has not replaced in the results is told: an earlier run's report, or nodes that are no
+// longer in the plan. Nextflow's message of a run that was stopped is the signal's name.
+def end_text(plan, outdir, evaluated) {
+    if( workflow.success )
+        return lost_text(plan, evaluated) ?: (["Done. The report is ${file(outdir)}/report.html"] + left_over(plan, outdir)).join('\n')
+    def report = file("${outdir}/report.html")
+    def old = report.exists() && report.lastModified() < workflow.start.toInstant().toEpochMilli() ? " Until then ${report} is an earlier run's." : ''
+    (workflow.errorMessage ==~ /SIG[A-Z]+/
+        ? 'The run was stopped. The same command with -resume goes on from there.'
+        : 'The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.') + old
+}
+
 // What is wrong with a run in which no task was a fault, or nothing: a failed one was passed over, by a configuration in
 // which that was not to be seen beforehand.
 def lost_text(plan, evaluated) {
     def lost = node_ids(plan) - evaluated.keySet()
-    def names = lost.take(5).join(', ') + (lost.size() > 5 ? ', ..' : '')
-    lost ? "The run has failed: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: ${names}" : ''
+    lost ? "The run has failed: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: ${some(lost)}" : ''
+}
+
+// A line that names nodes of earlier runs whose files stand beside this run's; none where there are none.
+def left_over(plan, outdir) {
+    def old = files("${outdir}/metrics/*.json")*.baseName.sort() - node_ids(plan)
+    old ? ["Beside it ${outdir} still holds ensembles of earlier runs, which it leaves out: ${some(old)}"] : []
+}
+
+def some(names) {
+    names.take(5).join(', ') + (names.size() > 5 ? ', ..' : '')
 }
 
 // Whether a file was there before this run. Nextflow does not tell which tasks -resume took from an earlier run.
