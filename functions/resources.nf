@@ -42,6 +42,11 @@ def query_memory(task, data, workers) {
     memory_of(task, 8, gb(0.25) + workers * (24 * data.largest + scores) + (8 + 4 * data.channels) * data.largest)
 }
 
+// EXPORT holds one map of a case, and the same on the file's grid, while it is compressed; or the folds' networks.
+def export_memory(task, data) {
+    memory_of(task, 4, gb(1) + 16 * data.largest + 32 * data.largest_file)
+}
+
 // ANNOTATE holds the masks of all labelled cases, and one case's true mask.
 def annotate_memory(task, data) {
     memory_of(task, 4, gb(0.5) + data.pool_voxels + 8 * data.largest)

@@ -6,6 +6,7 @@
  * functions/plan.nf. They are the keys by which channels are joined.
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
+include { exports_of ; last_nodes ; may_be_best ; pool_settings } from '../functions/exports.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; maps_of ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings } from '../functions/settings.nf'
 include { sizes_of } from '../functions/resources.nf'
@@ -22,9 +23,11 @@ include { PREDICT } from '../modules/predict.nf'
 include { EVALUATE } from '../modules/evaluate.nf'
 include { ANALYSE } from '../modules/analyse.nf'
 include { REPORT } from '../modules/report.nf'
+include { EXPORT } from '../modules/export.nf'
+include { SEGMENT } from '../modules/segment.nf'
 include { PROTOCOL } from '../modules/protocol.nf'
 include { CLEANUP } from './cleanup.nf'
-include { PROGRESS } from './progress.nf'
+include { PROGRESS ; mean_dice } from './progress.nf'
 
 workflow ACTIVE_LEARNING {
     take:
@@ -94,7 +97,7 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, found]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out, evaluated)
+    PROGRESS(plan, labels, EVALUATE.out.metrics, evaluated)
 
     // [node, shard, settings, prepared folder, [folders of folds], sizes], for nodes that a strategy asks maps of
     shards = with_dataset(ensembles.filter { node, _folders -> maps_of(plan, node) }, prepared)
@@ -153,7 +156,33 @@ workflow ACTIVE_LEARNING {
     case_tables = prepared.map { dataset, images, _oracle, _reference, _found -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
-    metrics = EVALUATE.out.branch { node, _file ->
+    // [node, what there is of it (functions/exports.nf), its files], for whatever is published for other tools. The best of
+    // the last nodes of a data set and regime is known when all are evaluated.
+    finals = EVALUATE.out.metrics
+        .filter { node, _file -> may_be_best(plan, node) }
+        .map { node, file -> [groupKey(node.subMap(['dataset', 'regime']), last_nodes(plan, node)), [node, mean_dice(file) ?: 0]] }
+        .groupTuple()
+        .map { _key, found -> [found.toSorted { node, _dice -> node.id }.max { _node, dice -> dice }[0]] }
+    exported = ensembles.map { node, folders -> [node, 'folds', folders] }
+        .mix(finals.join(ensembles).map { node, folders -> [node, 'best', folders] })
+        .mix(maps.map { node, files -> [node, 'maps', files] })
+        .mix(labels.map { node, masks -> [node, 'labels', masks] })
+        .flatMap { node, source, files -> exports_of(plan, node, source).collect { settings -> [node, settings, files] } }
+    folders = raw.map { dataset, _rows, folder, _groups, _free, _state -> [dataset, folder] }
+
+    // [node, settings, prepared folder, raw folder or [], files, sizes]
+    exports = with_dataset(exported, prepared.join(folders)).map { node, settings, files, images, _oracle, _reference, found, folder ->
+        [node, settings, images, settings.what == 'nnunet_raw' ? folder : [], files, found]
+    }
+    EXPORT(exports, code_digest('export'))
+
+    // [node, settings, prepared folder, [folders of folds], sizes]
+    pools = with_dataset(ensembles.filter { node, _folders -> pool_settings(plan, node) }, prepared).map { node, folds_of, images, _oracle, _reference, found ->
+        [node, pool_settings(plan, node), images, folds_of, found]
+    }
+    SEGMENT(pools, code_digest('export'))
+
+    metrics = EVALUATE.out.metrics.branch { node, _file ->
         reference: row_of(plan, node).whole_pool
         loop: true
     }

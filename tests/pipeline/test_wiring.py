@@ -522,3 +522,44 @@ def test_cleanup_empties_the_maps_and_resume_goes_on(first_run: Run, recorded: C
     assert mended.tasks("COMPLETED")["PREDICT"] == 2 * (1 + 3)  # of the start, and of what rests on it
     assert set(emptied) < set(maps())
     assert sum(stat.st_blocks for stat in maps().values()) == 0
+
+
+def test_products_come_of_the_nodes_that_are_asked_for(project: Path, tmp_path: Path, version: str) -> None:
+    """Models, segmentations, maps and labels for other tools; all else of the run comes from the cache."""
+
+    def run(*args: str, **params: object) -> Run:
+        return run_nextflow(
+            tmp_path, *STUB, *args, project=project, timeout=HANG, version=version, measured=False,
+            strategies="random,bald", seeds=1, cycles=2, folds=2, shards=2, outdir="out", **params,
+        )  # fmt: skip
+
+    def published() -> set[str]:
+        results = tmp_path / "out"
+        return {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+
+    first = run()
+    assert first.returncode == 0, first.output
+    before = published()
+    assert not [name for name in before if name.startswith(("product", "predictions", "uncertainty"))]
+    done = run(
+        "-resume", publish_product="last", publish_predictions="test,pool", publish_uncertainty="nifti",
+        publish_labels="nifti,nnunet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.output
+    evaluated = Counter({"EVALUATE": 3, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 1})
+    assert done.tasks("COMPLETED") == evaluated + Counter({"EXPORT": 2 + 1 + 3 + 2, "SEGMENT": 2})
+    ends = ["phantom-main-bald-s1", "phantom-main-random-s1"]
+    assert published() - before == {
+        *(f"product/{end}/model/model" for end in ends),
+        *(f"predictions/{node}/test/case" for node in (*(f"{end}-c01" for end in ends), "phantom-main-s1-c00")),
+        *(f"predictions/{end}-c01/pool/case" for end in ends),
+        "uncertainty/phantom-main-s1-c00/uncertainty",
+        "labels/phantom-main-s1/labels_c00/labels",
+        *(f"labels/{end}/labels_c01/labels" for end in ends),
+        *(f"labels/{end}/nnunet_raw/nnunet_raw" for end in ends),
+    }
+    done = run("-resume", publish_product="best")
+    assert done.tasks("COMPLETED") == Counter({"PROTOCOL": 1, "ANALYSE": 1, "REPORT": 1}) or done.returncode == 0
+    done = run("-resume", publish_product="all")
+    assert done.returncode == 0, done.output
+    assert "product/phantom-main-s1-c00/model/model" in published()
