@@ -24,6 +24,7 @@ CALLS = {
     "query": "query_memory(task, sizes, 1)",
     "query_8": "query_memory(task, sizes, 8)",
     "annotate": "annotate_memory(task, sizes)",
+    "export": "export_memory(task, sizes)",
 }
 SMALL = {
     "cases": 200, "channels": 1, "classes": 3, "largest": 89600, "largest_file": 89600, "largest_resampled": 0,
@@ -47,7 +48,7 @@ ASKED: dict[str, tuple[dict[str, int] | None, int, str]] = {
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_each_stage_asks_for(tmp_path: Path, version: str) -> None:
     found = asked(tmp_path, version)
-    small = {name: 4 if name == "annotate" else 8 for name in CALLS}
+    small = {name: 4 if name in ("annotate", "export") else 8 for name in CALLS}
     assert found["small"] == small
     assert found["nothing known"] == small  # an empty file, as in a stub run
 
@@ -61,6 +62,7 @@ def test_what_each_stage_asks_for(tmp_path: Path, version: str) -> None:
     assert first["evaluate"] == ceil(1.25 + test + 12 * 16 * volume + (4 * 16 + 40) * file)
     assert first["query"] == 8 and first["query_8"] == ceil(0.25 + 8 * (24 * volume + 0.5) + 16 * volume)
     assert first["annotate"] == 4
+    assert first["export"] == ceil(1 + 16 * volume + 32 * file)
     assert found["large again"] == {name: 2 * value for name, value in first.items()}
 
     there = int(re.findall(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[0]) * 1024
