@@ -19,7 +19,7 @@ from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.grid import CaseGrid
 from nnactive_nf.core.label_values import read_label_values, write_label_values
 from nnactive_nf.core.labels import Labels, write_labels
-from nnactive_nf.export.labels import write_raw_folder
+from nnactive_nf.export.labels import write_label_maps, write_raw_folder
 from nnactive_nf.export.maps import write_maps
 from nnactive_nf.export.model import write_model
 from nnactive_nf.export.relabel import relabel
@@ -28,9 +28,8 @@ from nnactive_nf.export.sources import Results
 COMMAND = runpy.run_path(str(Path(__file__).parents[2] / "bin" / "export.py"))["main"]
 SHAPE = (4, 5, 6)
 # Cropped, and twice as fine as the image grid along z.
-GRID = CaseGrid(
-    SHAPE, Box((1, 0, 2), (8, 5, 6)), (10, 5, 9), (0.5, 1.0, 1.0), (5.0, 6.0, 7.0), (0, 1, 0, 1, 0, 0, 0, 0, -1)
-)
+TURNED = (0, 1, 0, 1, 0, 0, 0, 0, -1)
+GRID = CaseGrid(SHAPE, Box((1, 0, 2), (8, 5, 6)), (10, 5, 9), (0.5, 1.0, 1.0), (5.0, 6.0, 7.0), TURNED)
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -135,10 +134,10 @@ def test_a_raw_folder_takes_images_apart(tmp_path: Path) -> None:
     assert (labels[1:3, :, 2:8] == 1).all() and (labels[3:5, :, 2:8] == 2).all() and (labels[5:] == 3).all()
     assert read_json(out / "dataset.json")["channel_names"] == {"0": "T1", "1": "T2"}
     write_labels(tmp_path / "l.h5", Labels("x", "x-c00", 0, tiny.CLASSES, {"b": mask}))
-    with pytest.raises(UserError, match="case b of .* is not in it"):
+    with pytest.raises(UserError, match=r"case b of .* is not in it"):
         write_raw_folder(tmp_path / "other", tmp_path / "l.h5", {"b": GRID}, raw)
     with pytest.raises(UserError, match="the table of cases has None"):
-        write_raw_folder(tmp_path / "other", tmp_path / "l.h5", {"a": GRID}, raw)
+        write_label_maps(tmp_path / "other", tmp_path / "l.h5", {"a": GRID})
 
 
 def test_a_model_of_other_classes_or_folds_is_told(dataset: Dataset, tmp_path: Path) -> None:
