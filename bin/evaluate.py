@@ -23,6 +23,10 @@ from nnactive_nf.core.options import Name
 @click.option("--nsd-tolerance-mm", default=2.0, show_default=True, type=click.FloatRange(0))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="Folder to make, with the segmentations as files.")
+@click.option(
+    "--probabilities", is_flag=True, help="Beside the segmentations, the probabilities of the classes (.npz)."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to make.")
 @click.argument("folds", nargs=-1, required=True, type=click.Path(path_type=Path))
 @reports_user_errors

@@ -55,7 +55,7 @@ def typed_value(value, schema) {
         return text ==~ /[+-]?\d{1,9}/ ? text as Integer : null
     if( schema.type == 'number' )
         return text ==~ /[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?/ ? plain_number(text) : null
-    return text in ['true', 'false'] ? null : text // a bare option: to Nextflow 25.04 a Boolean, to 26.04 a text
+    return text in ['true', 'false'] && !(text in schema['enum']) ? null : text // a bare option: to Nextflow 25.04 a Boolean, to 26.04 a text
 }
 
 // What is wrong with a value, in one line that starts with `where`; null where it fits its schema.

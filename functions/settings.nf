@@ -3,6 +3,7 @@
  * another parameter's change does not run it again.
  */
 include { download_folder ; raw_folder } from './decathlon.nf'
+include { test_predictions } from './exports.nf'
 include { strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
@@ -84,6 +85,6 @@ def predict_settings(row, node, maps) {
 
 def evaluate_settings(row, node) {
     node.subMap(['dataset', 'regime', 'seed', 'cycle', 'strategy']) +
-        [node: node.id, tile_step: row.test_tile_step] +
+        [node: node.id, tile_step: row.test_tile_step] + test_predictions(row, node) +
         row.subMap(['mirroring', 'nsd_tolerance_mm', 'device'])
 }

@@ -1,5 +1,5 @@
 /*
- * Small functions that the processes share.
+ * Small functions that processes and workflows share.
  */
 
 // A map of settings as command line options: a name's _ becomes -, true is --name, false --no-name, null is left out.
@@ -69,4 +69,9 @@ def unwritable(path, where) {
     catch( Exception _error ) {
         return "${where}: cannot write to ${path}; is it a folder, and may you write to it?"
     }
+}
+
+// Items [meta, ...] of a channel with what another holds of their data set ([dataset, ...]) behind.
+def with_dataset(items, datasets) {
+    items.map { item -> [item[0].dataset] + item }.combine(datasets, by: 0).map { item -> item.drop(1) }
 }

@@ -17,7 +17,8 @@ process EVALUATE {
     val code
 
     output:
-    tuple val(node), path("${node.id}.json") // node, metrics per case and class
+    tuple val(node), path("${node.id}.json"), emit: metrics // node, metrics per case and class
+    path "predictions/${node.id}/test/*", optional: true, emit: predictions // segmentations, where they are asked for
 
     script:
     """
@@ -30,5 +31,6 @@ process EVALUATE {
     """
     # code ${code}
     touch ${node.id}.json
+    ${settings.predictions ? "mkdir -p ${settings.predictions} && touch ${settings.predictions}/case" : ''}
     """
 }

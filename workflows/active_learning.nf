@@ -9,7 +9,7 @@ include { download_folder ; is_awaited ; raw_folder } from '../functions/decathl
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; views_settings } from '../functions/settings.nf'
 include { needs_of } from '../functions/resources.nf'
-include { code_digest ; folder_digest ; json } from '../functions/shell.nf'
+include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
 include { DOWNLOAD } from '../modules/download.nf'
 include { PHANTOM } from '../modules/phantom.nf'
@@ -25,6 +25,7 @@ include { ANALYSE } from '../modules/analyse.nf'
 include { REPORT } from '../modules/report.nf'
 include { PROTOCOL } from '../modules/protocol.nf'
 include { CLEANUP } from './cleanup.nf'
+include { PRODUCTS } from './products.nf'
 include { PROGRESS } from './progress.nf'
 
 workflow ACTIVE_LEARNING {
@@ -95,7 +96,7 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, need.evaluate]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out, evaluated)
+    PROGRESS(plan, labels, EVALUATE.out.metrics, evaluated)
 
     // [node, shard, settings, prepared folder, [folders of folds], memory], for each set of maps that strategies ask for
     shards = with_dataset(ensembles, prepared).flatMap { node, folders, images, _oracle, _reference, need ->
@@ -161,7 +162,10 @@ workflow ACTIVE_LEARNING {
     case_tables = prepared.map { dataset, images, _oracle, _reference, _need -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
-    metrics = EVALUATE.out.branch { node, _file ->
+    folders = raw.map { dataset, _rows, folder, _groups, _free, _state -> [dataset, folder] }
+    PRODUCTS(plan, prepared.join(folders), ensembles, EVALUATE.out.metrics, maps, labels)
+
+    metrics = EVALUATE.out.metrics.branch { node, _file ->
         reference: row_of(plan, node).whole_pool
         loop: true
     }
@@ -190,11 +194,6 @@ workflow ACTIVE_LEARNING {
 // Folders that several runs write into.
 def shared_folders(plan, values) {
     [file(values.checkpoint_store)] + (plan.any { row -> is_awaited(row) } ? [download_folder(values)] : [])
-}
-
-// Items [meta, ...] with [prepared folder, oracle, reference, memory by stage] of their data set behind.
-def with_dataset(items, prepared) {
-    items.map { item -> [item[0].dataset] + item }.combine(prepared, by: 0).map { item -> item.drop(1) }
 }
 
 // All files of a channel in one list, in an order that does not depend on which came first.

@@ -3,6 +3,8 @@
  * their pictures read them. When all that read a file have ended it is emptied: it keeps name, size and times, by which
  * -resume knows it, but takes no room on the disk. (core/uncertainty.py tells a task that runs again what to do.)
  */
+include { uncertainty_format } from '../functions/exports.nf'
+
 workflow CLEANUP {
     take:
     read // [maps that a query (and its pictures) has read, how many queries read them]
@@ -20,7 +22,7 @@ def cleanup_errors(values) {
     def place = workflow.workDir
     def local = place.fileSystem == java.nio.file.FileSystems.getDefault()
     (local ? [] : ["--cleanup_work: the work folder ${place.toUriString()} is no folder of this machine's; leave it out, and let the store's own rules delete old files"]) +
-        (values.publish_uncertainty ? ['--cleanup_work: it empties the maps that --publish_uncertainty wants to keep; leave one of them out'] : [])
+        (uncertainty_format(values) ? ['--cleanup_work: it empties the maps that --publish_uncertainty wants to keep; leave one of them out'] : [])
 }
 
 // A file of the same name, size and time with a hole for its content. It is made beside and renamed, so that there is

@@ -3,6 +3,7 @@
  * has yet, some are made, where tasks of its label run.
  */
 include { is_awaited ; raw_folder } from '../functions/decathlon.nf'
+include { uncertainty_format } from '../functions/exports.nf'
 include { is_phantom ; plan_content } from '../functions/plan.nf'
 include { phantom_settings } from '../functions/settings.nf'
 include { code_digest ; json } from '../functions/shell.nf'
@@ -32,8 +33,8 @@ workflow PLAN {
         there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
         values.plan_trace ? file(values.plan_trace) : [],
         values.strategy_file ? file(values.strategy_file) : [],
-        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_uncertainty', 'publish_models']) +
-            [shown_strategy_file: values.strategy_file],
+        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_models']) +
+            [publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
     )
     FORECAST.out[0].map { text -> told.text = text.trim() }
     FORECAST.out[1].subscribe { errors ->

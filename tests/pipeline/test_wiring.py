@@ -274,12 +274,12 @@ note = dict(name=name, words=words, threads=os.environ.get("OMP_NUM_THREADS"),
             bytecode=os.environ.get("PYTHONDONTWRITEBYTECODE"))
 pathlib.Path(".note.json").write_text(json.dumps(note))
 folders = dict(phantom=["--out"], prepare=["--out"], train=["--out"], analyse=["--out"], report=["--figures"],
-               query=["--places"])
+               query=["--places"], export=["--out"])
 files = dict(check=["--out"], prepare=["--oracle", "--reference"], query=["--out"], views=["--out"],
              annotate=["--out"],
              predict=["--out"], evaluate=["--out"], report=["--out", "--versions-out"])
 inside = dict(phantom=["dataset.json", "groups.csv"], prepare=["cases.csv"], train=["training.json", "checkpoint.pth"],
-              analyse=["metrics.csv"], report=["curve.png"], query=["mm.csv"])
+              analyse=["metrics.csv"], report=["curve.png"], query=["mm.csv"], export=["made"])
 for option in folders.get(name, []):
     folder = pathlib.Path(found[option])
     folder.mkdir(parents=True)
@@ -371,6 +371,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             folder, "-profile", "test", "-c", "site.config", *args, project=mine, timeout=HANG, version=version,
             measured=False, strategies=strategies, strategy_file=own, seeds=7, cycles=3, folds=2, shards=2,
             patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_", cleanup_work=True,
+            publish_product="last", publish_labels="nifti", publish_predictions="test,pool,probabilities",
         )  # fmt: skip
 
     return run
@@ -410,7 +411,7 @@ def test_the_commands_take_what_the_workflow_gives_them(
     real = commands()
     for call in calls:
         real[call.name].make_context(call.name, list(call.words))
-    assert {call.name for call in calls} == set(real) - {"compare", "download", "forecast", "preflight"}
+    assert {call.name for call in calls} == set(real) - {"compare", "download", "forecast", "preflight", "relabel"}
 
 
 def test_the_data_set_is_prepared_with_its_patients(calls: list[Call]) -> None:
@@ -503,10 +504,24 @@ def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(cal
     assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
 
 
+def test_segmentations_are_made_with_the_settings_of_the_evaluation(calls: list[Call]) -> None:
+    evaluations, segmented = by_node(calls, "evaluate"), [call for call in calls if "predictions" in call.words]
+    for node, call in evaluations.items():
+        assert call["--predictions"] == f"predictions/{node}/test" and "--probabilities" in call
+    assert {call["--node"] for call in segmented} == {node for node in evaluations if node.endswith("-c02")}
+    for call in segmented:
+        like = evaluations[call["--node"]]
+        assert (call["--tile-step"], "--no-mirroring" in call) == (like["--tile-step"], "--no-mirroring" in like)
+        assert (call["--threads"], call["--device"], call.words[-2:]) == ("3", "cpu", ["fold_0", "fold_1"])
+    models = [call for call in calls if "model" in call.words]
+    assert {call["--out"] for call in models} == {f"product/{call['--node'][:-4]}/model" for call in segmented}
+    assert all(call.words[-2:] == ["fold_0", "fold_1"] for call in models)
+
+
 def test_tasks_carry_labels_that_clouds_allow(calls: list[Call]) -> None:
     own = {"team": "Radiology", "pipeline": "nnactive-nf"}
     for call in calls:
-        assert own.items() <= call.labels.items() and call.labels["stage"] == call.name
+        assert own.items() <= call.labels.items() and call.labels["stage"] in (call.name, "segment")
         for key, value in call.labels.items():
             assert re.fullmatch("[a-z]+", key)
             assert key == "team" or re.fullmatch("[a-z0-9]([a-z0-9_-]{,61}[a-z0-9])?", value), value
@@ -549,3 +564,43 @@ def test_cleanup_empties_the_maps_and_resume_goes_on(first_run: Run, recorded: C
     assert mended.tasks("COMPLETED")["PREDICT"] == 2 * (1 + 2)
     assert set(emptied) < set(maps())
     assert sum(stat.st_blocks for stat in maps().values()) == 0
+
+
+def test_products_come_of_the_nodes_that_are_asked_for(project: Path, tmp_path: Path, version: str) -> None:
+    """Models, segmentations, maps and labels for other tools; all else of the run comes from the cache."""
+
+    def run(*args: str, **params: object) -> Run:
+        return run_nextflow(
+            tmp_path, *STUB, *args, project=project, timeout=HANG, version=version, measured=False,
+            strategies="random,bald", seeds=1, cycles=2, folds=2, shards=2, outdir="out", **params,
+        )  # fmt: skip
+
+    def published() -> set[str]:
+        results = tmp_path / "out"
+        return {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+
+    first = run()
+    assert first.returncode == 0, first.output
+    before = published()
+    assert not [name for name in before if name.startswith(("product", "predictions", "uncertainty"))]
+    done = run(
+        "-resume", publish_product="last", publish_predictions="test,pool", publish_uncertainty="nifti",
+        publish_labels="nifti,nnunet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.output
+    evaluated = Counter({"EVALUATE": 3, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 1})
+    assert done.tasks("COMPLETED") == evaluated + Counter({"EXPORT": 2 + 1 + 3 + 2, "SEGMENT": 2})
+    ends = ["phantom-main-bald-s1", "phantom-main-random-s1"]
+    assert published() - before == {
+        *(f"product/{end}/model/model" for end in ends),
+        *(f"predictions/{node}/test/case" for node in (*(f"{end}-c01" for end in ends), "phantom-main-s1-c00")),
+        *(f"predictions/{end}-c01/pool/case" for end in ends),
+        "uncertainty/phantom-main-s1-c00/uncertainty",
+        "labels/phantom-main-s1/labels_c00/labels",
+        *(f"labels/{end}/labels_c01/labels" for end in ends),
+        *(f"labels/{end}/nnunet_raw/nnunet_raw" for end in ends),
+    }
+    shutil.rmtree(tmp_path / "out" / "product")
+    done = run("-resume", publish_product="best")  # without metrics none is better than the first
+    assert done.returncode == 0, done.output
+    assert {name for name in published() if name.startswith("product")} == {f"product/{ends[0]}/model/model"}

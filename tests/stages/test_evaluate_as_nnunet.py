@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnactive_nf.core.dataset import Dataset
-from nnactive_nf.core.ensemble import Ensemble
+from nnactive_nf.core.ensemble import BatchedPredictor, Ensemble
 from nnactive_nf.core.files import read_json, write_json
 from nnactive_nf.core.labels import Labels, read_labels, write_labels
 from nnactive_nf.core.nnunet import load_fold, nnunet_folders, resolve_device
 from nnactive_nf.evaluate.measures import Calibration, class_measures
-from nnactive_nf.evaluate.run import crop_box, evaluate, predict_case
+from nnactive_nf.evaluate.run import crop_box, evaluate
 from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.prepare.run import Settings as PrepareSettings
 from nnactive_nf.prepare.run import prepare
@@ -115,26 +113,20 @@ def predict_by_nnunet(node: Node, case: str, out: Path) -> tuple[np.ndarray, np.
     return segmentation, np.load(out / f"{case}.npz")["probabilities"]
 
 
-@pytest.fixture
-def nnunet_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net sums its windows in half; this makes it sum them in float32, all else being its own."""
-    single = functools.partial(predict_from_raw_data.compute_gaussian, dtype=torch.float32)
-    single.cache_clear = predict_from_raw_data.compute_gaussian.cache_clear  # type: ignore[attr-defined]
-    monkeypatch.setattr(torch, "half", torch.float32)
-    monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", single)
-
-
-def test_logits_are_nnunets(node: Node, nnunet_in_float32: None) -> None:
+def test_logits_are_nnunets(node: Node) -> None:
     ensemble, nnunet = node.ensemble(), node.nnunet()
     for case in node.dataset.test:
         image = node.dataset.network_image(case)
         wanted = nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(image)).numpy()
-        assert wanted.dtype == np.float32
+        found = ensemble.mean_logits(image).numpy()
+        assert found.dtype == wanted.dtype == np.float16
         assert np.abs(wanted).max() > 0.1
-        np.testing.assert_allclose(ensemble.mean_logits(image).numpy(), wanted, rtol=1e-4, atol=1e-5)
+        # The network's last digits differ by the number of windows at once, which now and then rounds a half otherwise.
+        assert (found != wanted).mean() < 0.01
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
 
 
-def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path, nnunet_in_float32: None) -> None:
+def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path) -> None:
     ids = {"node": "n-c00", "dataset": "phantom", "regime": "main", "seed": 1, "cycle": 0, "strategy": None}
     evaluate(
         node.folder / "prepared", node.folder / "reference.h5", node.checkpoints, ids, 0.5, True, 2.0, "cpu", 1,
@@ -159,12 +151,40 @@ def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path, nnu
     assert metrics["calibration"]["brier"] == pytest.approx(wanted["brier"], abs=1e-4)
 
 
-def test_half_sums_of_nnunet_change_a_voxel_in_a_thousand(node: Node, tmp_path: Path) -> None:
-    """nnU-Net as it is: half rounds the small weights of a window's corners, and so logits in the image's corners."""
-    ensemble = node.ensemble()
+def test_segmentations_are_nnunets_to_the_voxel(node: Node, tmp_path: Path) -> None:
+    ensemble, differing = node.ensemble(), 0
     for case in node.dataset.test:
         segmentation, probability = predict_by_nnunet(node, case, tmp_path)
-        found, ours = predict_case(ensemble, node.dataset, case)
-        assert found.shape == segmentation.shape
-        assert (found != segmentation).mean() < 0.002
-        assert (np.abs(ours - probability).max(axis=0) > 0.01).mean() < 0.01
+        found, ours = ensemble.segment(node.dataset.network_image(case), node.dataset.properties(case))
+        np.testing.assert_array_equal(found, segmentation)
+        differing += int((np.abs(ours - probability).max(axis=0) > 1e-3).sum())
+    assert differing <= HANDFUL
+
+
+def test_sums_in_float32_differ_in_a_voxel_in_a_thousand(node: Node) -> None:
+    """What PREDICT sums in float32, nnU-Net sums in half: it rounds the small weights of a window's corners."""
+    ensemble = node.ensemble()
+    for case in node.dataset.test:
+        image = node.dataset.network_image(case)
+        half, single = (
+            ensemble.mean_logits(image),
+            ensemble._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image)),
+        )
+        assert (half.dtype, single.dtype) == (torch.half, torch.float32)
+        assert (half.float() - single).abs().max() > 0
+        assert (half.argmax(0) != single.argmax(0)).float().mean() < 0.002
+
+
+def test_logits_too_large_for_half_are_summed_in_float32(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble = node.ensemble()
+    image = node.dataset.network_image(node.dataset.test[0])
+    wanted = ensemble._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image))
+    small = BatchedPredictor._internal_maybe_mirror_and_predict
+    monkeypatch.setattr(
+        BatchedPredictor, "_internal_maybe_mirror_and_predict", lambda self, windows: 1e6 * small(self, windows)
+    )
+    found = ensemble.mean_logits(image)
+    torch.testing.assert_close(found, 1e6 * wanted, rtol=1e-4, atol=1)
+    assert "nnU-Net would refuse" in capsys.readouterr().out

@@ -43,6 +43,8 @@ def memory(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
         "query": _need(0.25 * GIB + (8 + 4 * channels) * volume, 24 * volume + min(8 * classes * volume, SCORES)),
         # the image as it is read, its first channel and a copy; two maps
         "views": _need(0.25 * GIB + (16 + 4 * channels) * volume),
+        # a map of a case, and the same on the file's grid while it is compressed; or the folds' networks
+        "export": _need(GIB + 16 * volume + 32 * file),
         # all labelled masks and one case's true mask
         "annotate": _need(0.5 * GIB + sizes["pool_voxels"] + 8 * volume),
     }

@@ -1,4 +1,4 @@
-"""The fold ensemble of a node: probabilities and features of an image fold by fold, and the folds' mean logits."""
+"""The fold ensemble of a node: probabilities and features of an image fold by fold, and what nnU-Net makes of all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -28,28 +29,50 @@ class BatchedPredictor(nnUNetPredictor):
     nnU-Net sums in half, which rounds the small weights in the corners of a window (docs/design.md).
     """
 
+    sums = torch.float32
+
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
         self, data: torch.Tensor, slicers: Sequence[tuple[slice | int, ...]], do_on_device: bool = True
     ) -> torch.Tensor:
         home = self.device if do_on_device else torch.device("cpu")
         data = data.to(home)
-        logits = torch.zeros((self.label_manager.num_segmentation_heads, *data.shape[1:]), device=home)
-        weight = torch.zeros(data.shape[1:], device=home)
+        heads = self.label_manager.num_segmentation_heads
+        logits = torch.zeros((heads, *data.shape[1:]), dtype=self.sums, device=home)
+        weight = torch.zeros(data.shape[1:], dtype=self.sums, device=home)
         gaussian = compute_gaussian(
             tuple(self.configuration_manager.patch_size), sigma_scale=1 / 8, value_scaling_factor=10,
-            dtype=torch.float32, device=home,
+            dtype=self.sums, device=home,
         )  # fmt: skip
         for start in range(0, len(slicers), WINDOWS_AT_ONCE):
             batch = slicers[start : start + WINDOWS_AT_ONCE]
             windows = torch.stack([data[window] for window in batch]).to(self.device)
             if len(batch) == 1 and self.device.type == "cpu":
                 windows = windows.expand(2, *windows.shape[1:]).contiguous()  # see WINDOWS_AT_ONCE
-            found = self._internal_maybe_mirror_and_predict(windows).float().to(home)
+            found = self._internal_maybe_mirror_and_predict(windows).to(home)
             for window, values in zip(batch, found[: len(batch)], strict=True):
                 logits[window] += values * gaussian
                 weight[window[1:]] += gaussian
         return logits.div_(weight)
+
+
+class NnunetPredictor(BatchedPredictor):
+    """What `nnUNetv2_predict` sums, to the bit but for the last digits of the network's own output.
+
+    On a CPU windows go through the network several at a time, and each is added in half as nnU-Net adds it. On a GPU it
+    is nnU-Net's own loop.
+    """
+
+    sums = torch.half
+
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: Sequence[tuple[slice | int, ...]], do_on_device: bool = True
+    ) -> torch.Tensor:
+        own = nnUNetPredictor if self.device.type != "cpu" else BatchedPredictor
+        logits: torch.Tensor = own._internal_predict_sliding_window_return_logits(self, data, slicers, do_on_device)
+        if torch.isinf(logits).any():
+            raise RuntimeError("Encountered inf in predicted array")  # as nnU-Net
+        return logits
 
 
 def softmax_in_place(logits: torch.Tensor) -> None:
@@ -83,6 +106,7 @@ class Ensemble:
             ):  # fmt: skip
                 raise UserError(f"{path}: was trained with other plans or classes than {checkpoints[0]}")
         self.device = device
+        self.nnunet_json = first.nnunet_json
         self.plans = PlansManager(first.plans)
         self.configuration = self.plans.get_configuration(first.configuration)
         self.digests = [fold.digest for fold in folds]
@@ -92,13 +116,17 @@ class Ensemble:
         self._network: Any = build_network(
             self.configuration, len(first.nnunet_json["channel_names"]), self.classes, False
         )
-        self._predictor = BatchedPredictor(
-            tile_step_size=tile_step, use_gaussian=True, use_mirroring=mirroring,
-            perform_everything_on_device=device.type == "cuda", device=device, verbose=False, allow_tqdm=False,
+        self._predictor, self._as_nnunet = (
+            kind(
+                tile_step_size=tile_step, use_gaussian=True, use_mirroring=mirroring,
+                perform_everything_on_device=device.type == "cuda", device=device, verbose=False, allow_tqdm=False,
+            )
+            for kind in (BatchedPredictor, NnunetPredictor)
         )  # fmt: skip
-        self._predictor.manual_initialization(
-            self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
-        )
+        for predictor in (self._predictor, self._as_nnunet):
+            predictor.manual_initialization(
+                self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
+            )
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -119,12 +147,39 @@ class Ensemble:
         return logits
 
     def mean_logits(self, image: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Logits `[classes, ...]` (float32, on the CPU) averaged over the folds by nnU-Net's own predictor.
+        """Logits `[classes, ...]` (half, on the CPU) averaged over the folds as nnU-Net does it.
+
+        Where they are too large for half, of which nnU-Net makes an error, they are float32.
 
         Args:
             image: preprocessed image `[channels, ...]` on the network grid.
         """
+        try:
+            return self._as_nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(image))
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+        print("logits are too large for half precision; nnU-Net would refuse to predict with this ensemble", flush=True)
         return self._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image))
+
+    def segment(
+        self, image: npt.NDArray[np.float32], properties: dict[str, Any]
+    ) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float32]]:
+        """What `nnUNetv2_predict` writes of an image: the folds' mean logits, brought to the file's grid by nnU-Net.
+
+        Args:
+            image: preprocessed image `[channels, ...]` on the network grid.
+            properties: nnU-Net's properties of the case.
+
+        Returns:
+            Class indices `[z, y, x]`, and the softmax of the resampled logits float32 `[C, z, y, x]`. Outside the crop
+            box nothing was imaged, and nnU-Net is certain of background.
+        """
+        index_zyx, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
+            self.mean_logits(image), self.plans, self.configuration, self.label_manager, properties,
+            return_probabilities=True, num_threads_torch=torch.get_num_threads(),
+        )  # fmt: skip
+        return index_zyx, probability
 
     @property
     def feature_cell(self) -> tuple[int, ...]:

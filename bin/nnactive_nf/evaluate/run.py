@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import resolve_device
+from nnactive_nf.core.segmentations import write_case
 from nnactive_nf.evaluate.measures import Calibration, class_measures, mean_measures
 
 
@@ -31,6 +27,8 @@ def evaluate(
     device: str,
     threads: int,
     out: Path,
+    predictions: Path | None = None,
+    probabilities: bool = False,
 ) -> None:
     """Measure the ensemble of a node on the test set and write `metrics.json`.
 
@@ -45,6 +43,8 @@ def evaluate(
         device: `auto`, `cuda` or `cpu`.
         threads: CPU threads.
         out: file to make.
+        predictions: folder to make, with the segmentations that were measured as label files of the user's format.
+        probabilities: beside them, the classes' probabilities.
 
     Raises:
         UserError: a file is damaged, or a test case has no reference.
@@ -59,9 +59,12 @@ def evaluate(
     calibration = Calibration()
     cases = []
     for case in dataset.test:
-        predicted_zyx, probability = predict_case(ensemble, dataset, case)
+        predicted_zyx, probability = ensemble.segment(dataset.network_image(case), dataset.properties(case))
         index_zyx = dataset.classes.to_index(truth.masks[case])
         box = crop_box(dataset, case)
+        if predictions is not None:
+            kept = probability if probabilities else None
+            write_case(predictions, case, predicted_zyx, kept, ensemble, dataset.classes, dataset.properties(case))
         calibration.add(probability[(slice(None), *box)], index_zyx[box])
         del probability  # surfaces want the memory
         measures = {
@@ -80,27 +83,6 @@ def evaluate(
     )  # fmt: skip
     shown = ", ".join(f"{name} {_text(mean['classes'][name]['dice'])}" for name in names)
     print(f"{ids['node']}: mean Dice {_text(mean['foreground']['dice'])} ({shown}) over {len(cases)} test cases")
-
-
-def predict_case(
-    ensemble: Ensemble, dataset: Dataset, case: str
-) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float32]]:
-    """What `nnUNetv2_predict` writes for a test case: the folds' mean logits, brought to the file's grid by nnU-Net.
-
-    Returns:
-        Class indices `[z, y, x]`, and the softmax of the resampled logits float32 `[C, z, y, x]`. Outside the crop box
-        nothing was imaged, and nnU-Net is certain of background.
-    """
-    predicted_zyx, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
-        ensemble.mean_logits(dataset.network_image(case)),
-        ensemble.plans,
-        ensemble.configuration,
-        ensemble.label_manager,
-        dataset.properties(case),
-        return_probabilities=True,
-        num_threads_torch=torch.get_num_threads(),
-    )
-    return predicted_zyx, probability
 
 
 def crop_box(dataset: Dataset, case: str) -> tuple[slice, ...]:

@@ -1,0 +1,61 @@
+"""Images for other tools, on the files' own grids, each written whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnactive_nf.core.grid import CaseGrid, file_image
+
+
+@contextmanager
+def whole_image(path: Path) -> Iterator[Path]:
+    """Temporary path that keeps the file's name, by whose ending libraries choose a format; it becomes `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        for made in sorted(Path(folder).iterdir()):  # a format may have a file beside (TIFF: its spacing)
+            made.replace(path.parent / made.name)
+
+
+def write_segmentation(
+    path: Path, values_zyx: npt.NDArray[np.integer], reader: type[BaseReaderWriter], properties: Mapping[str, Any]
+) -> None:
+    """Write label values `[z, y, x]` of a file's own grid by nnU-Net's writer, as a label file of the data set.
+
+    Args:
+        path: file to make, with the data set's ending.
+        values_zyx: values of the classes, not their indices.
+        reader: nnU-Net's reader and writer of the data set.
+        properties: nnU-Net's properties of the case, which tell where the image lies.
+    """
+    with whole_image(path) as temporary:
+        reader().write_seg(values_zyx, str(temporary), _in_three_axes(properties))
+
+
+def _in_three_axes(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties of an image that holds all channels in one file as those of one channel, which nnU-Net can write."""
+    found = dict(properties)
+    stuff = found.get("sitk_stuff", {})
+    if len(stuff.get("spacing", ())) == 4:
+        cosines = np.reshape(stuff["direction"], (4, 4))[:3, :3]
+        found["sitk_stuff"] = {
+            "spacing": tuple(stuff["spacing"][:3]), "origin": tuple(stuff["origin"][:3]),
+            "direction": tuple(cosines.ravel().tolist()),
+        }  # fmt: skip
+    return found
+
+
+def write_nifti(path: Path, values_zyx: npt.NDArray[Any], grid: CaseGrid) -> None:
+    """Write values `[z, y, x]` on the file's grid as NIfTI that lies where the file lies."""
+    with whole_image(path) as temporary:
+        SimpleITK.WriteImage(file_image(values_zyx, grid), str(temporary), True)

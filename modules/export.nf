@@ -1,0 +1,35 @@
+/*
+ * EXPORT: something of a node as other tools take it: its model, its maps or labels on the files' own grids.
+ */
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { memory_of } from '../functions/resources.nf'
+
+process EXPORT {
+    tag "${node.id} ${settings.what}"
+    label 'cpu_low'
+    resourceLabels { labels_of(task, where(node)) }
+    memory { memory_of(task, 4, need) }
+
+    input:
+    // node; [what, node, out, ...]; prepared folder; raw folder or []; folders of folds, uncertainty maps, or label masks; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(files), val(need)
+    val code
+
+    output:
+    path "${settings.out}/**"
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(1)}
+    export.py --prepared ${prepared} ${options(settings)} ${file_option('--input', raw)} ${files}
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir -p ${settings.out}
+    touch ${settings.out}/${settings.what}
+    """
+}

@@ -1,0 +1,35 @@
+/*
+ * SEGMENT: the pool as a node's ensemble segments it, as label files. The test set is segmented by EVALUATE.
+ */
+include { options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { memory_of } from '../functions/resources.nf'
+
+process SEGMENT {
+    tag "${node.id}"
+    label 'gpu'
+    resourceLabels { labels_of(task, where(node)) }
+    memory { memory_of(task, 8, need) }
+
+    input:
+    // node; [what, node, out, ...]; prepared folder; folders of folds; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(folds), val(need)
+    val code
+
+    output:
+    path "${settings.out}/*"
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(task.cpus)}
+    export.py --prepared ${prepared} ${options(settings)} --threads ${task.cpus} ${folds}
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir -p ${settings.out}
+    touch ${settings.out}/case
+    """
+}
