@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, copy_project, run_nextflow
+from decathlon import decathlon_head
 from test_parameters import errors_of
 
 pytestmark = pytest.mark.pipeline
@@ -27,8 +28,7 @@ HANG = 600
 
 def archive() -> bytes:
     """A Decathlon folder of eight cases, by its list."""
-    training = [{"image": f"imagesTr/{case}.nii.gz", "label": f"labelsTr/{case}.nii.gz"} for case in range(8)]
-    content = json.dumps({"modality": {"0": "MRI"}, "labels": {"0": "background"}, "training": training}).encode()
+    content = json.dumps(decathlon_head(map(str, range(8)))).encode()
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         member = tarfile.TarInfo(f"{NAME}/dataset.json")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, copy_project, run_nextflow
+from decathlon import decathlon_head, write_decathlon_head
 
 pytestmark = pytest.mark.pipeline
 
@@ -37,10 +38,7 @@ def test_every_preset_is_accepted(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     (project / "main.nf").write_text(CHECK)
     for name in ("ACDC", "AMOS", "Hippocampus", "KiTS", "WORD", "LiTS", "MAMA-MIA", "ToothFairy2"):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        training = [{"image": f"{case}.nii.gz", "label": f"{case}.nii.gz"} for case in range(150)]
-        (folder / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}, "training": training}))
+        write_decathlon_head(tmp_path / "data" / name, decathlon_head(map(str, range(150))))
     done = run_nextflow(tmp_path, project=project, timeout=600, data=tmp_path / "data")
     assert done.returncode == 0, done.output
     found = json.loads((tmp_path / "found.json").read_text())

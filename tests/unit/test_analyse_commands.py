@@ -17,6 +17,7 @@ from test_analyse_nnactive import write_experiment
 from nnactive_nf.analyse.folders import merge, read_any
 from nnactive_nf.analyse.write import all_tables, analyse
 from nnactive_nf.core.design import Design
+from nnactive_nf.core.result_tables import COLUMNS
 from nnactive_nf.report.gallery import LEVELS, find_queries, gallery
 
 
@@ -53,6 +54,14 @@ def test_tables_come_back_from_their_folder(made: Made, tables: Path, tmp_path: 
         if name == "cost.csv":  # what was asked for stands in the queries, not in the tables' folder
             was, again = (frame.drop(columns="patches_asked") for frame in (was, again))
         pd.testing.assert_frame_equal(again, was, rtol=1e-6, obj=name)
+
+
+def test_tables_have_the_columns_that_they_are_read_with(made: Made, tables: Path):
+    assert {path.stem for path in tables.glob("*.csv")} == set(COLUMNS)
+    for name, columns in COLUMNS.items():
+        found = list(pd.read_csv(tables / f"{name}.csv").columns)
+        assert found[: len(columns)] == list(columns), name
+        assert all(name == "queries" and column.startswith("voxels_") for column in found[len(columns) :]), name
 
 
 def test_compare_of_one_folder_with_itself(made: Made, tables: Path, tmp_path: Path, call: Callable):
@@ -179,3 +188,33 @@ def test_broken_inputs_of_report_and_compare(made: Made, tables: Path, tmp_path:
     one_line(call("compare", made.folder, made.folder, "--out", out), "two folders would be called the same")
     one_line(call("compare", made.folder, "--out", made.folder), "results are never overwritten")
     one_line(call("compare", made.folder, "--name", "a", "--name", "b", "--out", out), "2 names for 1 folders")
+
+
+def test_tables_of_another_version_are_told_by_file_and_column(
+    made: Made, tables: Path, tmp_path: Path, call: Callable
+):
+    old = tmp_path / "old" / "tables"
+    shutil.copytree(tables, old)
+    arguments = made.report_arguments(old, tmp_path / "report.html", tmp_path / "figures")
+
+    def without(file: str, *columns: str) -> None:
+        pd.read_csv(tables / file).drop(columns=list(columns)).to_csv(old / file, index=False)
+
+    without("runtimes.csv", "peak_gpu_mib", "cpu_seconds")
+    told = (
+        "runtimes.csv: columns peak_gpu_mib, cpu_seconds are missing; if another version wrote it, write it anew with"
+    )
+    one_line(call("report", *arguments), told)
+    assert not (tmp_path / "report.html").exists()
+    done = call("compare", old.parent, "--out", tmp_path / "out")  # which works all tables out anew
+    assert done.exit_code == 0, done.output
+
+    without("runtimes.csv")
+    without("ppm.csv", "share_with_start")
+    one_line(call("report", *arguments), f"{old}/ppm.csv: column share_with_start is missing; if another version")
+    without("ppm.csv")
+    without("metrics.csv", "nsd")
+    one_line(call("compare", old.parent, "--out", tmp_path / "out"), f"{old}/metrics.csv: column nsd is missing; if")
+    without("metrics.csv")
+    (old / "statistics.json").write_text('{"alpha": 0.05}')
+    one_line(call("report", *arguments), "statistics.json: bootstrap_draws is missing")

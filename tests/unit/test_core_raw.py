@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from decathlon import decathlon_head
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.raw import list_raw
@@ -54,16 +55,13 @@ def test_odd_values_in_dataset_json_are_a_user_mistake(tmp_path: Path, head: dic
 
 def test_hidden_files_are_no_cases(tmp_path: Path) -> None:
     """macOS puts a `._name` beside each file that it copies or packs."""
-    for name in ("raw/imagesTr/case_1_0000", "raw/labelsTr/case_1", "free/case_1"):
+    nnunet = ("nnunet/imagesTr/case_1_0000", "nnunet/labelsTr/case_1", "free/case_1")
+    for name in (*nnunet, "decathlon/imagesTr/case_2", "decathlon/labelsTr/case_2"):
         path = tmp_path / f"{name}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
         path.with_name(f"._{path.name}").write_bytes(b"")
-    nnunet = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
-    entries = [{"image": "./imagesTr/case_1_0000.nii.gz", "label": "./labelsTr/case_1.nii.gz"}]
-    decathlon = {"labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": entries}
-    for head, case in ((nnunet, "case_1"), (decathlon, "case_1_0000")):
-        (tmp_path / "raw" / "dataset.json").write_text(json.dumps(head))
-        assert [found.name for found in list_raw(tmp_path / "raw").cases] == [case]
-    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(nnunet))
-    assert list_raw(tmp_path / "raw", tmp_path / "free").cases[0].free == tmp_path / "free" / "case_1.nii.gz"
+    for folder, head, case in (("nnunet", NNUNET, "case_1"), ("decathlon", decathlon_head(["case_2"]), "case_2")):
+        (tmp_path / folder / "dataset.json").write_text(json.dumps(head))
+        assert [found.name for found in list_raw(tmp_path / folder).cases] == [case]
+    assert list_raw(tmp_path / "nnunet", tmp_path / "free").cases[0].free == tmp_path / "free" / "case_1.nii.gz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from decathlon import decathlon_head, write_decathlon_head
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from plan import Told, make_row, write_plan
 
@@ -101,10 +101,10 @@ def test_the_networks_size_is_that_of_one_with_weights(row_of: Callable[..., Row
 
 def raw_folder(folder: Path, images: list[tuple[tuple[int, int, int], Triple]], ending: str, air: int = 0) -> Path:
     """A Decathlon folder of two channels; sizes and spacings are (z, y, x), `air` is a rim of zeros."""
-    cases = []
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
-    for i, (shape, spacing) in enumerate(images):
+    labels = {0: "background", 1: "a", 2: "b"}
+    cases = [f"c{i}" for i in range(len(images))]
+    write_decathlon_head(folder, decathlon_head(cases, labels, ("T1", "T2"), ending))
+    for case, (shape, spacing) in zip(cases, images, strict=True):
         values = np.zeros((*shape, 2), np.uint8)
         inside = tuple(slice(air, length - air) for length in shape)
         values[inside] = 1
@@ -113,10 +113,7 @@ def raw_folder(folder: Path, images: list[tuple[tuple[int, int, int], Triple]], 
             if name == "imagesTr":
                 image = sitk.JoinSeries([sitk.VectorIndexSelectionCast(image, channel) for channel in range(2)])
             image.SetSpacing((*spacing[::-1], *([1.0] if name == "imagesTr" else [])))
-            sitk.WriteImage(image, str(folder / name / f"c{i}{ending}"))
-        cases.append({"image": f"imagesTr/c{i}{ending}", "label": f"labelsTr/c{i}{ending}"})
-    head = {"modality": {"0": "T1", "1": "T2"}, "labels": {"0": "background", "1": "a", "2": "b"}, "training": cases}
-    (folder / "dataset.json").write_text(json.dumps(head))
+            sitk.WriteImage(image, str(folder / name / f"{case}{ending}"))
     return folder
 
 

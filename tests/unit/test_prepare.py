@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from decathlon import decathlon_head, write_decathlon_head
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
@@ -112,19 +113,15 @@ def test_several_channels_and_values_with_gaps(tmp_path: Path) -> None:
 
 def test_a_decathlon_folder_with_channels_in_one_file(tmp_path: Path) -> None:
     write_phantom(tmp_path / "raw", seed=2, cases=8, variant="two_channels")
-    decathlon = tmp_path / "Task99_Phantom"
-    (decathlon / "imagesTr").mkdir(parents=True)
-    shutil.copytree(tmp_path / "raw" / "labelsTr", decathlon / "labelsTr")
-    names = [path.name.removesuffix(".nii.gz") for path in sorted((decathlon / "labelsTr").iterdir())]
+    labels = sorted((tmp_path / "raw" / "labelsTr").iterdir())
+    names = [path.name.removesuffix(".nii.gz") for path in labels]
+    head = decathlon_head(names, {0: "background", 2: "organ", 5: "lesion"}, ("T1", "T2"))
+    decathlon = write_decathlon_head(tmp_path / "Task99_Phantom", head)
+    for path in labels:
+        shutil.copy(path, decathlon / "labelsTr")
     for name in names:
         channels = [sitk.ReadImage(str(tmp_path / "raw" / "imagesTr" / f"{name}_000{i}.nii.gz")) for i in (0, 1)]
         sitk.WriteImage(sitk.JoinSeries(channels), str(decathlon / "imagesTr" / f"{name}.nii.gz"))
-    head = {
-        "modality": {"0": "T1", "1": "T2"},
-        "labels": {"0": "background", "2": "organ", "5": "lesion"},
-        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names],
-    }
-    (decathlon / "dataset.json").write_text(json.dumps(head))
     one, other = run(decathlon, tmp_path / "a"), run(tmp_path / "raw", tmp_path / "b")
     assert one.classes == other.classes
     case = one.pool[0]

@@ -1,18 +1,18 @@
 """Strategies from a user's file; the worked example of docs/strategies.md is run as it stands there."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from conftest import ROOT
+from pages import blocks
 from scipy.ndimage import binary_dilation
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.query.pool import Candidate
 from nnactive_nf.query.run import Settings, query
 
-DOCS = Path(__file__).parents[2] / "docs" / "strategies.md"
 SHAPES = {"a": (9, 11, 10), "b": (8, 12, 9), "c": (10, 10, 10)}
 
 
@@ -34,7 +34,7 @@ def run(tmp_path: Path):
 
 
 def example() -> str:
-    return "\n\n".join(re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL))
+    return "\n\n".join(block.text for block in blocks(ROOT / "docs" / "strategies.md", "python"))
 
 
 def test_the_function_of_the_docs_scores_by_its_map(run) -> None:

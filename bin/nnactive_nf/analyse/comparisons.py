@@ -15,6 +15,7 @@ from nnactive_nf.analyse.rows import ALL, Setting, number_or_nan
 from nnactive_nf.analyse.statistics import bootstrap_ranks, holm, paired_test, ranks_of
 from nnactive_nf.analyse.study import Study, table
 from nnactive_nf.core.design import MEAN
+from nnactive_nf.core.result_tables import COLUMNS
 from nnactive_nf.core.seeds import stream
 
 Floats = npt.NDArray[np.float64]
@@ -44,21 +45,8 @@ def tests_table(study: Study, alpha: float) -> pd.DataFrame:
     return frame.rename(columns={"better_p": "better", "better_p_holm": "better_holm"})
 
 
-TEST_COLUMNS = [
-    "dataset",
-    "regime",
-    "class",
-    "cycle",
-    "a",
-    "b",
-    "pairs",
-    "difference",
-    "low",
-    "high",
-    "t",
-    "p",
-    "p_holm",
-]
+# Who is better follows from the p values, which are corrected over whole families.
+TEST_COLUMNS = [name for name in COLUMNS["tests"] if not name.startswith("better")]
 
 
 def _pairs_of(study: Study, setting: Setting, name: str, cycles: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -115,7 +103,7 @@ def penalty_table(study: Study, tests: pd.DataFrame, alpha: float) -> pd.DataFra
                 for pair in itertools.permutations(names, 2):
                     cells = zip(SHARE_COLUMNS, (*_share(matrix, pair), *_share(full, pair)), strict=True)
                     rows.append({**head, "winner": pair[0], "loser": pair[1], **dict(cells)})
-    return table(["dataset", "regime", "class", "correction", "winner", "loser", *SHARE_COLUMNS], rows)
+    return table(COLUMNS["ppm"], rows)
 
 
 SHARE_COLUMNS = ["wins", "budgets", "share", "wins_with_start", "budgets_with_start", "share_with_start"]
@@ -204,13 +192,7 @@ def versus_random_table(study: Study, trajectories: pd.DataFrame, tests: pd.Data
                     "verdict": _verdict(result.difference, p_holm, alpha),
                 }
             )
-    return table(VERSUS_COLUMNS, rows)
-
-
-VERSUS_COLUMNS = [
-    "dataset", "regime", "measure", "strategy", "baseline", "pairs", "difference", "low", "high", "p", "p_holm",
-    "budgets_won", "budgets_lost", "budgets", "verdict",
-]  # fmt: skip
+    return table(COLUMNS["versus_random"], rows)
 
 
 def _budgets_won(tests: pd.DataFrame, setting: Setting, strategy: str, baseline: str) -> dict[str, int]:
@@ -261,8 +243,7 @@ def ranks_table(study: Study, trajectories: pd.DataFrame, draws: int) -> pd.Data
                 drawn = pd.DataFrame(total / len(samples), columns=shared)
                 seeds = min(len({t.seed for t in study.design.of_setting(setting)}) for setting in points)
                 rows.extend(_rank_rows((ALL, ALL), measure, point, drawn, seeds))
-    columns = ["dataset", "regime", "measure", "strategy", "rank", "low", "high", "best_share", "seeds", "draws"]
-    return table(columns, rows)
+    return table(COLUMNS["ranks"], rows)
 
 
 def _on_common_seeds(study: Study, setting: Setting, measure: str, by_seed: pd.DataFrame) -> pd.DataFrame:

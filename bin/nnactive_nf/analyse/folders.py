@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 
 from nnactive_nf.analyse.nnactive import read_nnactive
-from nnactive_nf.analyse.study import PATCH_COLUMNS, RUNTIME_COLUMNS, SCORE_COLUMNS, Study, table
+from nnactive_nf.analyse.study import PATCH_COLUMNS, SCORE_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN, Design, Strategy, Trajectory
 from nnactive_nf.core.errors import UserError
-
-TEXT = ["trajectory", "dataset", "regime", "strategy", "node", "class", "case", "chosen_by", "component", "device"]
+from nnactive_nf.core.result_tables import COLUMNS, read_table
 
 
 def read_any(folder: Path) -> Study:
@@ -32,31 +31,22 @@ def read_any(folder: Path) -> Study:
 def read_tables(folder: Path) -> Study:
     """The study whose tables lie in a folder."""
     design = Design.read(folder / "design.json")
-    metrics = _read(folder / "metrics.csv")
+    metrics = read_table(folder, "metrics")
     study = Study(design, metrics[SCORE_COLUMNS].drop_duplicates(["node", "class"]).reset_index(drop=True))
     for dataset, rows in metrics[metrics["class"] != MEAN].groupby("dataset", sort=False):
         study.classes[str(dataset)] = list(dict.fromkeys(rows["class"]))
-    queries = _read(folder / "queries.csv").rename(columns={"chosen_by": "strategy_of_query"})
+    queries = read_table(folder, "queries").rename(columns={"chosen_by": "strategy_of_query"})
     for name, rows in queries.groupby("trajectory", sort=False):
         own = rows.drop(columns=["strategy"]).rename(columns={"strategy_of_query": "strategy"})
         counts = [column for column in own if column.startswith("voxels_") and own[column].notna().any()]
         study.patches[str(name)] = own[[*PATCH_COLUMNS, *counts]].reset_index(drop=True)
-    study.calibration = _read(folder / "calibration.csv")[["node", "ece", "brier"]].drop_duplicates("node")
-    study.bins = _read(folder / "calibration_bins.csv")
-    study.runtimes = _read(folder / "runtimes.csv").reindex(columns=RUNTIME_COLUMNS)
-    study.pool = _read(folder / "pool.csv")
-    study.full = _read(folder / "full_reference.csv")
-    study.lacking = _read(folder / "missing.csv")
+    study.calibration = read_table(folder, "calibration")[["node", "ece", "brier"]].drop_duplicates("node")
+    study.bins = read_table(folder, "calibration_bins")
+    study.runtimes = read_table(folder, "runtimes", ["node", "fold"]).reindex(columns=COLUMNS["runtimes"])
+    study.pool = read_table(folder, "pool")
+    study.full = read_table(folder, "full_reference")
+    study.lacking = read_table(folder, "missing")
     return study
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is it a folder of tables?") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise UserError(f"{path}: not a table ({error})") from None
 
 
 def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:

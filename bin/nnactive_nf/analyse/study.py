@@ -23,16 +23,13 @@ from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.labels import Labels, class_column, each_mask, read_patches
 from nnactive_nf.core.names import check_names
 from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.result_tables import COLUMNS
 
 MEASURES = ["dice", "iou", "nsd", "hd95_mm"]
 SCORE_COLUMNS = ["node", "class", *MEASURES, "cases", "empty_reference", "empty_prediction"]
 PATCH_COLUMNS = [
     "cycle", "rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "strategy", "component",
     "voxels", "foreground_voxels", "border_voxels",
-]  # fmt: skip
-RUNTIME_COLUMNS = [
-    "node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed",
-    "gpu_percent_mean", "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds",
 ]  # fmt: skip
 
 
@@ -53,7 +50,7 @@ class Study:
         classes: foreground class names per data set.
         calibration: node, ece, brier.
         bins: node, bin, confidence, accuracy, voxels.
-        runtimes: `RUNTIME_COLUMNS`, one row per node and fold.
+        runtimes: `COLUMNS["runtimes"]`, one row per node and fold.
         pool: dataset, class, voxels, cases: what the pool holds, `mean` being the total of all foreground classes.
         full: dataset, regime, seed, class, dice: the training on all labels of the pool.
         asked: trajectory, cycle, patches: how many patches the query asked for, where the queries are known.
@@ -66,12 +63,12 @@ class Study:
     patches: dict[str, pd.DataFrame] = field(default_factory=dict)
     classes: dict[str, list[str]] = field(default_factory=dict)
     calibration: pd.DataFrame = field(default_factory=lambda: table(["node", "ece", "brier"]))
-    bins: pd.DataFrame = field(default_factory=lambda: table(["node", "bin", "confidence", "accuracy", "voxels"]))
-    runtimes: pd.DataFrame = field(default_factory=lambda: table(RUNTIME_COLUMNS))
-    pool: pd.DataFrame = field(default_factory=lambda: table(["dataset", "class", "voxels", "cases"]))
-    full: pd.DataFrame = field(default_factory=lambda: table(["dataset", "regime", "seed", "class", "dice"]))
+    bins: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["calibration_bins"]))
+    runtimes: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["runtimes"]))
+    pool: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["pool"]))
+    full: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["full_reference"]))
     asked: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "patches"]))
-    lacking: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "node", "what"]))
+    lacking: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["missing"]))
     notes: list[dict[str, str]] = field(default_factory=list)
 
     def note(self, topic: str, text: str, setting: tuple[str, str] = ("", "")) -> None:
@@ -170,7 +167,7 @@ def _read_metrics(study: Study, folder: Path) -> None:
             raise UserError(f"{path}: not the metrics of a node ({error!r})") from None
     study.scores = table(SCORE_COLUMNS, scores)
     study.calibration = table(["node", "ece", "brier"], calibration)
-    study.bins = table(["node", "bin", "confidence", "accuracy", "voxels"], bins)
+    study.bins = table(COLUMNS["calibration_bins"], bins)
 
 
 def _read_labels(study: Study, folder: Path) -> None:
@@ -265,7 +262,7 @@ def _read_pool(study: Study, folder: Path) -> None:
             {"dataset": labels.dataset, "class": name, "voxels": number, "cases": cases}
             for name, (number, cases) in counts.items()
         )
-    study.pool = table(["dataset", "class", "voxels", "cases"], rows)
+    study.pool = table(COLUMNS["pool"], rows)
 
 
 def _read_full_reference(study: Study, folder: Path) -> None:
@@ -282,7 +279,7 @@ def _read_full_reference(study: Study, folder: Path) -> None:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not the metrics of a node ({error!r})") from None
-    study.full = table(["dataset", "regime", "seed", "class", "dice"], rows)
+    study.full = table(COLUMNS["full_reference"], rows)
 
 
 def _read_training(study: Study, folder: Path) -> None:
@@ -310,7 +307,7 @@ def _read_training(study: Study, folder: Path) -> None:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the record of a training ({error!r})") from None
-    study.runtimes = table(RUNTIME_COLUMNS, rows).sort_values(["node", "fold"]).reset_index(drop=True)
+    study.runtimes = table(COLUMNS["runtimes"], rows).sort_values(["node", "fold"]).reset_index(drop=True)
 
 
 def _count(value: Any) -> int:
@@ -329,4 +326,4 @@ def find_gaps(study: Study, with_labels: bool) -> None:
                 rows.append({**where, "what": "metrics"})
             if with_labels and cycle > last:
                 rows.append({**where, "what": "labels"})
-    study.lacking = table(["trajectory", "cycle", "node", "what"], rows)
+    study.lacking = table(COLUMNS["missing"], rows)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from nnactive_nf.analyse.rows import HEAD, head, number_or_nan, whole_numbers
 from nnactive_nf.analyse.statistics import area_under_budget_curve
-from nnactive_nf.analyse.study import MEASURES, PATCH_COLUMNS, Study, table
+from nnactive_nf.analyse.study import PATCH_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN
 from nnactive_nf.core.labels import class_column
+from nnactive_nf.core.result_tables import COLUMNS
 
 
 def metrics_table(study: Study) -> pd.DataFrame:
@@ -29,8 +30,7 @@ def metrics_table(study: Study) -> pd.DataFrame:
             where = {**head(trajectory), "cycle": cycle, "node": node, **labelled}
             rows.extend({**where, **row} for row in by_node[node].to_dict("records"))
     counts = ["cases", "empty_reference", "empty_prediction"]
-    columns = [*HEAD, "cycle", "node", "patches", "voxels", "foreground_voxels", "class", *MEASURES, *counts]
-    return whole_numbers(table(columns, rows), ["patches", "voxels", "foreground_voxels", *counts])
+    return whole_numbers(table(COLUMNS["metrics"], rows), ["patches", "voxels", "foreground_voxels", *counts])
 
 
 def queries_table(study: Study) -> pd.DataFrame:
@@ -73,8 +73,7 @@ def cost_table(study: Study) -> pd.DataFrame:
                 }
             rows.append(row)
     counts = ["voxels", "foreground_voxels", "border_voxels", "cases"]
-    columns = [*HEAD, "cycle", "patches_asked", "patches", *counts, "foreground_free_share", "pool_foreground_share"]
-    return whole_numbers(table(columns, rows), ["patches_asked", "patches", *counts])
+    return whole_numbers(table(COLUMNS["cost"], rows), ["patches_asked", "patches", *counts])
 
 
 def class_counts_table(study: Study) -> pd.DataFrame:
@@ -104,7 +103,7 @@ def class_counts_table(study: Study) -> pd.DataFrame:
                         "pool_share": voxels / pool if pool else math.nan,
                     }
                 )
-    return table([*HEAD, "cycle", "class", "voxels", "patches", "cases", "pool_share"], rows)
+    return table(COLUMNS["class_counts"], rows)
 
 
 def calibration_table(study: Study) -> pd.DataFrame:
@@ -116,7 +115,7 @@ def calibration_table(study: Study) -> pd.DataFrame:
         for cycle, node in enumerate(trajectory.nodes)
         if node in found.index
     ]
-    return table([*HEAD, "cycle", "node", "ece", "brier"], rows)
+    return table(COLUMNS["calibration"], rows)
 
 
 def trajectories_table(study: Study) -> pd.DataFrame:
@@ -138,7 +137,7 @@ def trajectories_table(study: Study) -> pd.DataFrame:
                         "final_dice": curve[-1],
                     }
                 )
-    return table([*HEAD, "class", "cycles_planned", "cycles", "aubc", "start_dice", "final_dice"], rows)
+    return table(COLUMNS["trajectories"], rows)
 
 
 def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
@@ -172,9 +171,7 @@ def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
                         "start_dice_mean": whole["start_dice"].mean(),
                     }
                 )
-    columns = ["dataset", "regime", "strategy", "label", "oracle_aware", "class", "seeds_planned", "seeds"]
-    numbers = ["aubc_mean", "aubc_sd", "final_dice_mean", "final_dice_sd", "start_dice_mean"]
-    return table([*columns, *numbers], rows)
+    return table(COLUMNS["summary"], rows)
 
 
 def noise_table(study: Study) -> pd.DataFrame:
@@ -202,7 +199,7 @@ def noise_table(study: Study) -> pd.DataFrame:
                     "dice_max": starts.max(),
                 }
             )
-    return table(["dataset", "regime", "class", "seeds", "dice_mean", "dice_sd", "dice_min", "dice_max"], rows)
+    return table(COLUMNS["noise"], rows)
 
 
 def pool_totals(study: Study) -> dict[tuple[str, str], int]:

@@ -9,8 +9,9 @@ import pandas as pd
 from nnactive_nf.analyse import comparisons, tables
 from nnactive_nf.analyse.efficiency import efficiency_table
 from nnactive_nf.analyse.notes import add_notes
-from nnactive_nf.analyse.study import RUNTIME_COLUMNS, Study, table
+from nnactive_nf.analyse.study import Study, table
 from nnactive_nf.core.files import whole_file, write_json
+from nnactive_nf.core.result_tables import COLUMNS
 
 
 def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str, pd.DataFrame]:
@@ -34,11 +35,11 @@ def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str
         "noise": tables.noise_table(study),
         "pool": study.pool,
         "full_reference": study.full,
-        "runtimes": study.runtimes[RUNTIME_COLUMNS],
+        "runtimes": study.runtimes[list(COLUMNS["runtimes"])],
         "missing": study.lacking,
     }
     add_notes(study, found)
-    return found | {"notes": table(["topic", "dataset", "regime", "text"], study.notes)}
+    return found | {"notes": table(COLUMNS["notes"], study.notes)}
 
 
 def analyse(study: Study, out: Path, alpha: float = 0.05, draws: int = 2000) -> dict[str, pd.DataFrame]:

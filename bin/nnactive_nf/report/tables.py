@@ -11,17 +11,7 @@ import pandas as pd
 from nnactive_nf.core.design import MEAN, Design
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
-
-NAMES = [
-    "metrics", "queries", "trajectories", "summary", "versus_random", "tests", "ppm", "ranks", "efficiency", "cost",
-    "class_counts", "calibration", "calibration_bins", "noise", "full_reference", "runtimes", "missing", "notes",
-]  # fmt: skip
-
-TEXT = [
-    "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
-    "measure", "baseline", "verdict", "a", "b", "better", "better_holm", "correction", "winner", "loser", "reason",
-    "reason_published", "device", "what", "topic", "text",
-]  # fmt: skip
+from nnactive_nf.core.result_tables import COLUMNS, read_table
 
 
 @dataclass(frozen=True)
@@ -34,17 +24,14 @@ class Tables:
 
     @classmethod
     def read(cls, design: Design, folder: Path) -> Tables:
-        """Read a folder of tables; `UserError` where one is missing."""
-        frames = {}
-        for name in NAMES:
-            path = folder / f"{name}.csv"
-            try:
-                frames[name] = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
-            except FileNotFoundError:
-                raise UserError(f"{path}: no such file; is {folder} a folder of tables?") from None
-            except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-                raise UserError(f"{path}: not a table ({error})") from None
-        return cls(design, frames, read_json(folder / "statistics.json"))
+        """Read a folder of tables; `UserError` where one is missing, or a column of it."""
+        frames = {name: read_table(folder, name) for name in COLUMNS}
+        path = folder / "statistics.json"
+        statistics = read_json(path)
+        for name in ("alpha", "bootstrap_draws"):
+            if name not in statistics:
+                raise UserError(f"{path}: {name} is missing; is {folder} a folder of tables?")
+        return cls(design, frames, statistics)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.frames[name]
