@@ -15,7 +15,7 @@ process QUERY {
     input:
     // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
     // oracle or []; the user's strategies or []; sizes of the data set
-    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(sizes)
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file, stageAs: 'strategies/*'), val(sizes)
     val code
 
     output:
