@@ -80,6 +80,8 @@ def value_error(where, value, schema) {
         return "${where} ${value}: must be less than ${schema.exclusiveMaximum}"
     if( schema.exists && !file(typed).exists() )
         return "${where} ${value}: no such file"
+    if( schema.exists && schema.format == 'file-path' && !file(typed).isFile() )
+        return "${where} ${value}: not a file" // a pipe would be waited for
     return null
 }
 

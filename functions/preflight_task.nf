@@ -2,6 +2,8 @@
  * What the tasks of PREFLIGHT share: what they are told of themselves, and what becomes of one that fails.
  */
 
+include { quoted } from './shell.nf'
+
 // A task's settings, and what it is told of itself. Without the directive `scratch` there is no such folder to try.
 def asked(settings, task) {
     settings + [
@@ -16,7 +18,7 @@ def asked(settings, task) {
 // Printed first of all, in bash alone: it shows that the task has started, and in what.
 def start_lines(task) {
     def place = [task.executor ?: 'local', workflow.containerEngine, task.container].findAll { text -> text }.join(', ')
-    "printf 'preflight node: %s\\npreflight folder: %s\\npreflight place: %s\\n' \"\$(uname -n)\" \"\$(dirname \"\$0\")\" '${place}'"
+    "printf 'preflight node: %s\\npreflight folder: %s\\npreflight place: %s\\n' \"\$(uname -n)\" \"\$(dirname \"\$0\")\" ${quoted(place)}"
 }
 
 // The task's work folder: the current one may be a scratch folder. In a bucket there is none.

@@ -138,6 +138,8 @@ def table_errors(values) {
         return ["--input ${values.input}: no such file"]
     if( file(values.input).isDirectory() )
         return ["--input ${values.input}: a folder with the name of a table; rename it"]
+    if( !file(values.input).isFile() )
+        return ["--input ${values.input}: not a file"] // a pipe would be waited for
     if( values.data && !values.plan && !is_decathlon([input: values.data]) && !file(values.data).exists() )
         return ["--data ${values.data}: no such folder"]
     try {

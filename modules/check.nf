@@ -13,7 +13,7 @@ process CHECK {
     input:
     // name; [name, shown, configuration, ..., rows]; raw folder; table of patients or []; folder of free masks or [];
     // digest of the folders' files; the user's strategies or []
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file)
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*')
     val code
 
     output:

@@ -15,7 +15,7 @@ process FORECAST {
     val datasets // names of the data sets that are there
     path raw, stageAs: 'raw_?' // their raw folders, in this order
     path trace, stageAs: 'trace/*' // trace of an earlier run, folder of traces, or []
-    path strategy_file // the user's strategies, or []
+    path strategy_file, stageAs: 'strategies/*' // the user's strategies, or []
     val settings // [plan_trace as it was given, plan_minutes, plan_gpus, ...]
 
     output:

@@ -15,7 +15,7 @@ process QUERY {
     input:
     // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
     // oracle or []; the user's strategies or []; [bytes, each] of memory
-    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file), val(need)
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file, stageAs: 'strategies/*'), val(need)
     val code
 
     output:

@@ -18,13 +18,15 @@ find_python() {
     need "Python 3.11 or newer with venv is missing. Install it (Debian: apt-get install python3-venv; or see python.org), or name one: PYTHON=/path/to/python make demo."
 }
 
-install() { # install STAMP LOCK_FILE: `--no-deps`, since the lock names every package and no other is wanted
+# install STAMP LOCK_FILE: `--no-deps`, since the lock names every package and no other is wanted; a package whose hash is
+# not the lock's is refused.
+install() {
     local stamp="$venv/.installed-$1" want
     want=$(cksum < "$2")
     [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
     echo "setup: installing ${2#"$root"/} into .venv" >&2
     rm -f "$stamp"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$2" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$2" >&2
     printf '%s' "$want" > "$stamp"
 }
 

@@ -30,6 +30,14 @@ CAUSES = json.loads((ROOT / "bin/nnactive_nf/preflight/causes.json").read_text()
 # Packages
 
 
+def test_a_lock_file_with_hashes_is_compared_by_its_versions():
+    lock = (
+        "click==8.5.1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via -r requirements.in\ntorch==2.0 ; x\n"
+    )
+    versions = {"click": "8.5.1", "torch": "2.1+cu"}
+    assert packages.compare_with_lock(lock, versions.__getitem__) == ([], ["torch 2.1+cu instead of 2.0"])
+
+
 def test_the_environment_of_the_tests_is_that_of_the_lock_file():
     finding = packages.check_packages(ROOT / "containers/requirements.txt", needed=("h5py", "SimpleITK"))
     assert finding.state == "ok", finding

@@ -108,3 +108,14 @@ def test_mavens_takes_the_place_of_an_old_one_with_the_class_that_it_lacks(proje
     assert not launcher.is_symlink()
     assert "$here/nextflow/classes:$here/nextflow/lib/*" in launcher.read_text()
     assert set_up(project).stderr == "", "nothing is done twice"
+
+
+@pytest.mark.parametrize("folder", ["containers", "tests"])
+def test_each_locked_package_has_hashes_and_installs_want_them(folder: str):
+    lock = (ROOT / folder / "requirements.txt").read_text()
+    packages = re.split(r"^(?=[A-Za-z0-9._-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert len(packages) > 15
+    assert [package.split()[0] for package in packages if "--hash=sha256:" not in package] == []
+    assert "://" not in lock, "no index of a machine"
+    for path in ("setup/venv.sh", "containers/Containerfile", "containers/nnactive.def"):
+        assert "--require-hashes" in (ROOT / path).read_text()

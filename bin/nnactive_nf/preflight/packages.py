@@ -35,7 +35,7 @@ def compare_with_lock(lock: str, version_of: Callable[[str], str]) -> tuple[list
     """
     missing, other = [], []
     for line in lock.splitlines():
-        name, _, locked = line.split(";")[0].strip().partition("==")
+        name, _, locked = line.split(";")[0].rstrip("\\ ").strip().partition("==")
         if not locked or name.startswith("#"):
             continue
         try:
