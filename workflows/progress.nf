@@ -51,9 +51,14 @@ def end_text(plan, outdir, evaluated) {
         return lost_text(plan, evaluated) ?: (["Done. The report is ${file(outdir)}/report.html"] + left_over(plan, outdir)).join('\n')
     def report = file("${outdir}/report.html")
     def old = report.exists() && report.lastModified() < workflow.start.toInstant().toEpochMilli() ? " Until then ${report} is an earlier run's." : ''
-    (workflow.errorMessage ==~ /SIG[A-Z]+/
-        ? 'The run was stopped. The same command with -resume goes on from there.'
-        : 'The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.') + old
+    if( workflow.errorMessage ==~ /SIG[A-Z]+/ )
+        return 'The run was stopped. The same command with -resume goes on from there.' + old
+    (['The run has failed. Mend what the message says, then run the same command with -resume: it goes on from there.' + old] + reasons()).join('\n')
+}
+
+// What the failed task itself says is wrong, which stands in the middle of Nextflow's message of it.
+def reasons() {
+    (workflow.errorReport ?: '').readLines()*.trim().findAll { line -> line.startsWith('ERROR: ') }.unique()
 }
 
 // What is wrong with a run in which no task was a fault, or nothing: a failed one was passed over, by a configuration in
