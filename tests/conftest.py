@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import json
 import os
 import re
 import secrets
@@ -11,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -226,9 +228,20 @@ def nextflow(tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The workflow run whole on the phantom, as `make demo` runs it, with real trainings; shared and read only."""
-    folder = tmp_path_factory.mktemp("phantom_run")
-    done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True, publish_models=True)
+    """The workflow run whole on the phantom, as `make demo` runs it, with real trainings; read only.
+
+    All workers of pytest-xdist share one: the first runs it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "phantom_run"
+    ended = folder / "ended.json"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ended.exists():
+            done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True, publish_models=True)
+            ended.write_text(json.dumps(asdict(done), default=str))
+    done = Run(**{**json.loads(ended.read_text()), "folder": folder})
     assert done.returncode == 0, done.output
     return done
 
