@@ -162,7 +162,7 @@ workflow ACTIVE_LEARNING {
         .filter { node, _file -> may_be_best(plan, node) }
         .map { node, file -> [groupKey(node.subMap(['dataset', 'regime']), last_nodes(plan, node)), [node, mean_dice(file) ?: 0]] }
         .groupTuple()
-        .map { _key, found -> [found.toSorted { node, _dice -> node.id }.max { _node, dice -> dice }[0]] }
+        .map { _key, found -> [found.toSorted { pair -> pair[0].id }.max { pair -> pair[1] }[0]] }
     exported = ensembles.map { node, folders -> [node, 'folds', folders] }
         .mix(finals.join(ensembles).map { node, folders -> [node, 'best', folders] })
         .mix(maps.map { node, files -> [node, 'maps', files] })
