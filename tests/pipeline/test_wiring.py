@@ -571,8 +571,21 @@ def test_products_come_of_the_nodes_that_are_asked_for(project: Path, tmp_path: 
         *(f"labels/{end}/labels_c01/labels" for end in ends),
         *(f"labels/{end}/nnunet_raw/nnunet_raw" for end in ends),
     }
-    shutil.rmtree(tmp_path / "out" / "product")
-    done = run("-resume", publish_product="best", publish_predictions="test")  # without metrics the first is the best
+
+
+def test_the_best_product_is_that_of_the_highest_dice(tmp_path: Path, version: str) -> None:
+    mine = copy_project(tmp_path / "project")
+    module = mine / "modules" / "evaluate.nf"
+    head, stub, tail = module.read_text().partition('    stub:\n    """\n')
+    dice = "${node.id.contains('random') ? 0.9 : 0.2}"
+    told = f"""echo '{{"mean": {{"foreground": {{"dice": {dice}}}}}}}' > ${{node.id}}.json"""
+    changed = tail.replace("touch ${node.id}.json", told)
+    assert changed != tail
+    module.write_text(head + stub + changed)
+    done = run_nextflow(
+        tmp_path, *STUB, project=mine, timeout=HANG, version=version, measured=False, strategies="bald,random",
+        seeds="1,2", cycles=2, folds=2, publish_product="best",
+    )  # fmt: skip
     assert done.returncode == 0, done.output
-    assert done.tasks("CACHED")["EVALUATE"] == 3 and done.tasks()["SEGMENT"] == 0 and done.tasks()["EXPORT"] == 1
-    assert {name for name in published() if name.startswith("product")} == {f"product/{ends[0]}/model/model"}
+    assert done.tasks()["EXPORT"] == 1
+    assert [path.name for path in (tmp_path / "results" / "product").iterdir()] == ["phantom-main-random-s1"]
