@@ -64,7 +64,15 @@ def choose(node: Node, strategy: str, cycle: int, **changed: object) -> Path:
     )  # fmt: skip
     out = node.folder / f"query_{strategy}_c{cycle:02d}.csv"
     write_query_files(
-        picks, pool, choice, node="n", strategy=strategy, view_patches=2, out=out, views=out.with_suffix(".h5")
+        picks,
+        pool,
+        choice,
+        node="n",
+        strategy=strategy,
+        view_patches=2,
+        out=out,
+        views=out.with_suffix(".h5"),
+        places=out.with_suffix(""),
     )
     return out
 
