@@ -22,7 +22,7 @@ workflow PRODUCTS {
     best = metrics.filter { node, _file -> may_be_best(plan, node) }
         .map { node, file -> [groupKey(node.subMap(['dataset', 'regime']), last_nodes(plan, node)), [node, mean_dice(file) ?: 0]] }
         .groupTuple()
-        .map { _key, found -> [found.toSorted { node, _dice -> node.id }.max { _node, dice -> dice }[0]] }
+        .map { _key, found -> [found.toSorted { pair -> pair[0].id }.max { pair -> pair[1] }[0]] }
         .join(ensembles)
 
     // [node, what is made and where, files]

@@ -579,19 +579,17 @@ def test_products_come_of_the_nodes_that_are_asked_for(project: Path, tmp_path: 
         results = tmp_path / "out"
         return {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
 
-    first = run()
-    assert first.returncode == 0, first.output
-    before = published()
-    assert not [name for name in before if name.startswith(("product", "predictions", "uncertainty"))]
     done = run(
-        "-resume", publish_product="last", publish_predictions="test,pool", publish_uncertainty="nifti",
+        publish_product="last", publish_predictions="test,pool", publish_uncertainty="nifti",
         publish_labels="nifti,nnunet",
     )  # fmt: skip
     assert done.returncode == 0, done.output
-    evaluated = Counter({"EVALUATE": 3, "ANALYSE": 1, "REPORT": 1, "PROTOCOL": 1})
-    assert done.tasks("COMPLETED") == evaluated + Counter({"EXPORT": 2 + 1 + 3 + 2, "SEGMENT": 2})
+    expected = expected_tasks(strategies=2, with_model=1, seeds=1, cycles=2, folds=2, shards=2)
+    exports = Counter({"EXPORT": 2 + 1 + 3 + 2, "SEGMENT": 2})  # models, maps, labels in two forms
+    assert done.tasks("COMPLETED") == expected + exports
     ends = ["phantom-main-bald-s1", "phantom-main-random-s1"]
-    assert published() - before == {
+    folders = ("product/", "predictions/", "uncertainty/", "labels/")
+    assert {name for name in published() if name.startswith(folders) and not name.endswith(".h5")} == {
         *(f"product/{end}/model/model" for end in ends),
         *(f"predictions/{node}/test/case" for node in (*(f"{end}-c01" for end in ends), "phantom-main-s1-c00")),
         *(f"predictions/{end}-c01/pool/case" for end in ends),
@@ -600,7 +598,21 @@ def test_products_come_of_the_nodes_that_are_asked_for(project: Path, tmp_path: 
         *(f"labels/{end}/labels_c01/labels" for end in ends),
         *(f"labels/{end}/nnunet_raw/nnunet_raw" for end in ends),
     }
-    shutil.rmtree(tmp_path / "out" / "product")
-    done = run("-resume", publish_product="best")  # without metrics none is better than the first
+
+
+def test_the_best_product_is_that_of_the_highest_dice(tmp_path: Path, version: str) -> None:
+    mine = copy_project(tmp_path / "project")
+    module = mine / "modules" / "evaluate.nf"
+    head, stub, tail = module.read_text().partition('    stub:\n    """\n')
+    dice = "${node.id.contains('random') ? 0.9 : 0.2}"
+    told = f"""echo '{{"mean": {{"foreground": {{"dice": {dice}}}}}}}' > ${{node.id}}.json"""
+    changed = tail.replace("touch ${node.id}.json", told)
+    assert changed != tail
+    module.write_text(head + stub + changed)
+    done = run_nextflow(
+        tmp_path, *STUB, project=mine, timeout=HANG, version=version, measured=False, strategies="bald,random",
+        seeds="1,2", cycles=2, folds=2, publish_product="best",
+    )  # fmt: skip
     assert done.returncode == 0, done.output
-    assert {name for name in published() if name.startswith("product")} == {f"product/{ends[0]}/model/model"}
+    assert done.tasks()["EXPORT"] == 1
+    assert [path.name for path in (tmp_path / "results" / "product").iterdir()] == ["phantom-main-random-s1"]

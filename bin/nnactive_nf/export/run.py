@@ -100,9 +100,11 @@ def of_results(
         if kind == "model":
             write_model(out, checkpoints, found.classes, found.node, step, mirrored)
         else:
+            raw = _wanted(images, kind)
             ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored)
-            load = raw_loader(_wanted(images, kind), ensemble)
-            write_predictions(out, ensemble, found.cases_of(cases), load, found.classes, probabilities)
+            write_predictions(
+                out, ensemble, found.cases_of(cases), raw_loader(raw, ensemble), found.classes, probabilities
+            )
     elif kind == "uncertainty":
         write_maps(out, found.maps, found.grids, found.classes)
     elif kind == "queries":
