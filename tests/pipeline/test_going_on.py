@@ -172,6 +172,7 @@ def test_a_run_that_is_stopped_says_so(going: Going) -> None:
     with subprocess.Popen(
         command, cwd=going.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, start_new_session=True, env={**os.environ, "NXF_DISABLE_CHECK_LATEST": "true"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which tests in the background ignore
     ) as started:  # fmt: skip
         assert started.stdout is not None
         said = []
