@@ -70,7 +70,7 @@ def tasks(run: Run, status: str) -> set[str]:
 COLUMNS = set(json.loads((ROOT / "study_schema.json").read_text())["items"]["properties"])
 LINES = [line for line in lines() if set(line.options) <= COLUMNS]
 FOR_THE_RUN = [line for line in lines() if not set(line.options) <= COLUMNS]
-FIRST = re.findall(r"```\n(--.*)\n```", PAGE)[0].split()
+FIRST = re.findall(r"```text\n(--.*)\n```", PAGE)[0].split()
 
 
 def table(changed: bool, most: int = len(LINES)) -> str:

@@ -150,7 +150,7 @@ def test_a_model_of_other_classes_or_folds_is_told(dataset: Dataset, tmp_path: P
     assert not (tmp_path / "model").exists()
     write_model(tmp_path / "model", paths, dataset.classes, "x", 0.5, True)
     text = (tmp_path / "model" / "predict.md").read_text()
-    assert "| tail | 2 | 7 |" in text and "`CASE_0000.nii.gz` (image)" in text and "-f 0 1 -step_size 0.5\n" in text
+    assert "| tail | 2 | 7 |" in text and "`CASE_0000.nii.gz` (channel 0)" in text and "-f 0 1 -step_size 0.5\n" in text
 
 
 def test_results_are_asked_by_node_or_trajectory(dataset: Dataset, tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class FoldCheckpoint:
     digest: str
 
 
+def stored_fold(store: Path, digest: str) -> Path:
+    """Folder of a finished fold in the checkpoint store, with `checkpoint.pth` and `training.json`."""
+    return store / digest[:2] / digest / "finished"
+
+
 def save_fold(path: Path, checkpoint: FoldCheckpoint) -> None:
     """Write a fold's checkpoint, whole or not at all."""
     content = {

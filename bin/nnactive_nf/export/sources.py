@@ -16,6 +16,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.grid import CaseGrid, read_grids
 from nnactive_nf.core.labels import read_patches
+from nnactive_nf.core.nnunet import stored_fold
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Results:
 
     def cases_of(self, split: str) -> list[str]:
         """Cases of the `pool` or the `test` set, by name."""
-        table = pd.read_csv(self.cases_file, dtype={"case": str, "split": str})
+        table = pd.read_csv(self.cases_file, dtype={"case": str, "split": str}, keep_default_na=False)
         return sorted(table.loc[table["split"] == split, "case"])
 
     @property
@@ -105,7 +106,7 @@ class Results:
         if not records:
             raise UserError(f"{self.folder}: no training of {self.node} is recorded in it")
         place = store or self.folder.resolve().parent / str(self.parameters["checkpoint_store"])
-        paths = [place / digest[:2] / digest / "checkpoint.pth" for digest in map(_digest, records)]
+        paths = [stored_fold(place, digest) / "checkpoint.pth" for digest in map(_digest, records)]
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise UserError(

@@ -17,7 +17,7 @@ import torch
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import file_digest, read_json, whole_file, write_json
-from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold
+from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold, stored_fold
 
 
 def training_digest(rests_on: Mapping[str, Any]) -> str:
@@ -51,8 +51,8 @@ class TrainingStore:
 
     def __init__(self, store: Path, digest: str) -> None:
         self.digest = digest
-        self.folder = store / digest[:2] / digest
-        self._finished = self.folder / "finished"
+        self._finished = stored_fold(store, digest)
+        self.folder = self._finished.parent
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
