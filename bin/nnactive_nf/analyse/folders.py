@@ -13,6 +13,7 @@ from nnactive_nf.analyse.nnactive import read_nnactive
 from nnactive_nf.analyse.study import PATCH_COLUMNS, RUNTIME_COLUMNS, SCORE_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN, Design, Strategy, Trajectory
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.tables import read_table
 
 TEXT = ["trajectory", "dataset", "regime", "strategy", "node", "class", "case", "chosen_by", "component", "device"]
 
@@ -32,31 +33,29 @@ def read_any(folder: Path) -> Study:
 def read_tables(folder: Path) -> Study:
     """The study whose tables lie in a folder."""
     design = Design.read(folder / "design.json")
-    metrics = _read(folder / "metrics.csv")
+    metrics = _read(folder / "metrics.csv", "dataset", *SCORE_COLUMNS)
     study = Study(design, metrics[SCORE_COLUMNS].drop_duplicates(["node", "class"]).reset_index(drop=True))
     for dataset, rows in metrics[metrics["class"] != MEAN].groupby("dataset", sort=False):
         study.classes[str(dataset)] = list(dict.fromkeys(rows["class"]))
-    queries = _read(folder / "queries.csv").rename(columns={"chosen_by": "strategy_of_query"})
+    patches = [name for name in PATCH_COLUMNS if name != "strategy"]
+    queries = _read(folder / "queries.csv", "trajectory", "strategy", "chosen_by", *patches)
+    queries = queries.rename(columns={"chosen_by": "strategy_of_query"})
     for name, rows in queries.groupby("trajectory", sort=False):
         own = rows.drop(columns=["strategy"]).rename(columns={"strategy_of_query": "strategy"})
         counts = [column for column in own if column.startswith("voxels_") and own[column].notna().any()]
         study.patches[str(name)] = own[[*PATCH_COLUMNS, *counts]].reset_index(drop=True)
-    study.calibration = _read(folder / "calibration.csv")[["node", "ece", "brier"]].drop_duplicates("node")
-    study.bins = _read(folder / "calibration_bins.csv")
-    study.runtimes = _read(folder / "runtimes.csv").reindex(columns=RUNTIME_COLUMNS)
-    study.pool = _read(folder / "pool.csv")
-    study.full = _read(folder / "full_reference.csv")
-    study.lacking = _read(folder / "missing.csv")
+    calibration = _read(folder / "calibration.csv", *study.calibration)
+    study.calibration = calibration[["node", "ece", "brier"]].drop_duplicates("node")
+    study.bins = _read(folder / "calibration_bins.csv", *study.bins)
+    study.runtimes = _read(folder / "runtimes.csv", "node", "fold").reindex(columns=RUNTIME_COLUMNS)
+    study.pool = _read(folder / "pool.csv", *study.pool)
+    study.full = _read(folder / "full_reference.csv", *study.full)
+    study.lacking = _read(folder / "missing.csv", *study.lacking)
     return study
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is it a folder of tables?") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise UserError(f"{path}: not a table ({error})") from None
+def _read(path: Path, *wanted: str) -> pd.DataFrame:
+    return read_table(path, TEXT, wanted, missing="")
 
 
 def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:

@@ -11,11 +11,41 @@ import pandas as pd
 from nnactive_nf.core.design import MEAN, Design
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
+from nnactive_nf.core.tables import read_table
 
-NAMES = [
-    "metrics", "queries", "trajectories", "summary", "versus_random", "tests", "ppm", "ranks", "efficiency", "cost",
-    "class_counts", "calibration", "calibration_bins", "noise", "full_reference", "runtimes", "missing", "notes",
-]  # fmt: skip
+HEAD = ["dataset", "regime", "strategy"]
+
+# The tables, and columns that are looked for in each.
+COLUMNS = {
+    "metrics": ["trajectory", *HEAD, "seed", "cycle", "node", "patches", "class", "dice", "iou", "nsd", "hd95_mm"],
+    "queries": ["trajectory", *HEAD, "cycle", "rank", "case", "chosen_by"],
+    "trajectories": [
+        "trajectory",
+        *HEAD,
+        "seed",
+        "class",
+        "cycles_planned",
+        "cycles",
+        "aubc",
+        "start_dice",
+        "final_dice",
+    ],
+    "summary": [*HEAD, "class", "seeds", "seeds_planned", "aubc_mean", "final_dice_mean"],
+    "versus_random": [*HEAD, "measure", "baseline", "difference", "low", "high", "verdict"],
+    "tests": ["dataset", "regime", "class", "a", "b", "better"],
+    "ppm": ["dataset", "regime", "class", "correction", "winner", "loser", "wins", "budgets"],
+    "ranks": [*HEAD, "measure", "rank", "low", "high", "seeds"],
+    "efficiency": [*HEAD, "class", "beta", "beta_se"],
+    "cost": ["trajectory", *HEAD, "cycle", "patches", "voxels", "cases"],
+    "class_counts": ["trajectory", *HEAD, "cycle", "class", "voxels"],
+    "calibration": ["trajectory", *HEAD, "cycle", "node", "ece", "brier"],
+    "calibration_bins": ["node", "bin", "confidence", "accuracy", "voxels"],
+    "noise": ["dataset", "regime", "class", "seeds", "dice_mean"],
+    "full_reference": ["dataset", "regime", "seed", "class", "dice"],
+    "runtimes": ["node", "device", "seconds"],
+    "missing": ["trajectory", "cycle", "node", "what"],
+    "notes": ["topic", "dataset", "regime", "text"],
+}
 
 TEXT = [
     "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
@@ -36,15 +66,12 @@ class Tables:
     def read(cls, design: Design, folder: Path) -> Tables:
         """Read a folder of tables; `UserError` where one is missing."""
         frames = {}
-        for name in NAMES:
-            path = folder / f"{name}.csv"
-            try:
-                frames[name] = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
-            except FileNotFoundError:
-                raise UserError(f"{path}: no such file; is {folder} a folder of tables?") from None
-            except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-                raise UserError(f"{path}: not a table ({error})") from None
-        return cls(design, frames, read_json(folder / "statistics.json"))
+        for name, wanted in COLUMNS.items():
+            frames[name] = read_table(folder / f"{name}.csv", TEXT, wanted, missing="")
+        statistics = read_json(folder / "statistics.json")
+        if not isinstance(statistics, dict) or not {"alpha", "bootstrap_draws"} <= set(statistics):
+            raise UserError(f"{folder}/statistics.json: not the settings of the statistics")
+        return cls(design, frames, statistics)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.frames[name]
