@@ -7,7 +7,7 @@ import click
 
 from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.files import read_json, write_json
+from nnactive_nf.core.files import read_object, write_json
 from nnactive_nf.report.render import Pictures, python_versions, write_report
 from nnactive_nf.report.tables import Tables
 
@@ -40,13 +40,13 @@ def main(
     figures: Path | None,
 ) -> None:
     """Write the report of a study."""
-    programs = read_json(versions) if versions else {}
+    programs = read_object(versions) if versions else {}
     write_report(
         Tables.read(Design.read(design), tables),
         out,
         figures,
         [Pictures(views, labels)] if views else [],
-        read_json(parameters) if parameters else None,
+        read_object(parameters) if parameters else None,
         programs,
         title,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import ndimage
 
 from nnactive_nf.core.classes import Classes
-from nnactive_nf.core.files import create_hdf5
+from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.labels import PATCH_COLUMNS, Labels, class_column, write_labels
 from nnactive_nf.core.query_table import write_query
 

@@ -15,9 +15,9 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION, Dataset
-from nnactive_nf.core.files import create_hdf5
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.grid import GRID_COLUMNS, CaseGrid, grid_row
+from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.core.uncertainty import create_uncertainty, write_case
 

@@ -184,7 +184,11 @@ def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
 ) -> None:
     settings = TrainSettings(1, 0, 0, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
     inputs = (node.folder / "prepared", node.folder / "labels_c00.h5", settings)
-    train(*inputs, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0")
+    labels = read_labels(node.folder / "labels_c00.h5")
+    labels.node = "other-node"
+    write_annotated(tmp_path / "labels.h5", labels)
+    others = (node.folder / "prepared", tmp_path / "labels.h5", settings)
+    train(*others, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0")
     assert "was trained before" in capsys.readouterr().out
     assert read_json(tmp_path / "fold_0" / "training.json")["node"] == "other-node"
     train(*inputs, "n-c00", "cpu", 1, node.folder / "store", "changed code", tmp_path / "again")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from nnactive_nf.annotate.run import annotate, write
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.labels import read_labels, write_labels
 from nnactive_nf.core.query_table import write_query
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +159,31 @@ def test_labels_of_other_classes_are_told(folder: Path, tmp_path: Path, classes:
     write(tmp_path / "foreign.h5", before)
     with pytest.raises(UserError, match=r"foreign\.h5: its classes are not those of the data set tiny"):
         ask(folder, table(tmp_path / "q1.csv", ("b", 0, 0, 0, 2, 2, 2)), 1, tmp_path / "foreign.h5")
+
+
+def test_files_of_another_data_set_or_cycle_are_told(folder: Path, tmp_path: Path) -> None:
+    """The same cases, shapes and classes, by another name; labels of a cycle too early."""
+    write(tmp_path / "l0.h5", ask(folder, table(tmp_path / "q0.csv", ("b", 0, 0, 0, 3, 3, 3))))
+    query = table(tmp_path / "q1.csv", ("b", 3, 0, 0, 2, 2, 2))
+    with pytest.raises(UserError, match=r"l0\.h5: labels of cycle 0; cycle 2 is made from those before it"):
+        ask(folder, query, 2, tmp_path / "l0.h5")
+    before = read_labels(tmp_path / "l0.h5")
+    before.dataset = "Other"
+    write(tmp_path / "foreign.h5", before)
+    with pytest.raises(UserError, match=r"foreign\.h5: belongs to the data set Other, this is tiny"):
+        ask(folder, query, 1, tmp_path / "foreign.h5")
+    for change, message in [
+        ({"dataset": "Other"}, "belongs to the data set Other"),
+        ({"classes": Classes(("background", "tail", "head"), (0, 2, 7))}, "its classes are not those of the data set"),
+        ({"masks": {"b": np.full(SHAPES["b"], 3, np.uint8)}}, r"mask of case b holds undeclared values \[3\]"),
+    ]:
+        truth = replace(read_labels(folder / "oracle.h5", "oracle"), **change)
+        write_labels(tmp_path / "oracle.h5", truth, "oracle")
+        with pytest.raises(UserError, match=rf"oracle\.h5: {message}"):
+            annotate(
+                folder / "prepared", tmp_path / "oracle.h5", query, strategy="s", node="n-c01", cycle=1,
+                labels_file=tmp_path / "l0.h5",
+            )  # fmt: skip
 
 
 def test_command(folder: Path, tmp_path: Path) -> None:

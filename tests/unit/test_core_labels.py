@@ -47,9 +47,13 @@ def labels(draw) -> Labels:
     counts = {class_column(name): st.integers(0, 99) for name in classes.names}
     numbers = {name: st.integers(0, 99) for name, kind in PATCH_COLUMNS.items() if kind == "int64"}
     texts = {name: names for name, kind in PATCH_COLUMNS.items() if kind == "str"}
-    row = st.fixed_dictionaries({**numbers, **texts, **counts, "score": finite})
+    place = {"case": st.sampled_from(cases or [""]), **{axis: st.just(0) for axis in "zyx"}}
+    place |= {f"d{axis}": st.just(1) for axis in "zyx"}
+    row = st.fixed_dictionaries({**numbers, **texts, **place, **counts, "score": finite})
     empty = empty_patches(classes)
-    patches = pd.DataFrame(draw(st.lists(row, max_size=3)), columns=empty.columns).astype(empty.dtypes.to_dict())
+    patches = pd.DataFrame(draw(st.lists(row, max_size=3 if cases else 0)), columns=empty.columns).astype(
+        empty.dtypes.to_dict()
+    )
     spacings = {case: draw(st.tuples(*[st.floats(0.1, 9)] * 3)) for case in cases}
     return Labels(draw(names), draw(names), draw(st.integers(-1, 9)), classes, masks, patches, spacings)
 

@@ -129,7 +129,7 @@ def test_compressed_data_that_cannot_be_read_are_told(tmp_path):
     path = write(tmp_path / "u.h5", {"a": some()})
     with h5py.File(path, "a") as file:
         file["cases/a/predictive_entropy"].id.write_direct_chunk((0, 0, 0), b"no gzip")
-    refused("map 'predictive_entropy' of case a cannot be read", [path])
+    refused("u.h5: damaged uncertainty file", [path])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.core.query_table import read_query
+from nnactive_nf.query.run import Settings, query
 
 COMMAND = runpy.run_path(str(Path(__file__).parents[2] / "bin" / "query.py"))["main"]
 SHAPES = {"a": (10, 30, 31), "b": (12, 14, 13), "c": (10, 11, 12), "t": (9, 9, 9)}
@@ -146,3 +150,31 @@ def test_whole_images_and_slices(folder: Path) -> None:
     assert set(read_query(folder / "query.csv")["dz"]) == {1}
     done = run(folder, "clasp_pe", patch="1,6")
     assert done.exit_code == 2 and "is not three whole numbers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "message"),
+    [
+        ("maps", {"cycle": 1}, r"u\.h5: maps of cycle 1, asked for is 0"),
+        ("maps", {"dataset": "Other"}, r"u\.h5: maps of data set Other, asked for is tiny"),
+        ("maps", {"classes": 4}, r"u\.h5: maps of number of classes 4, asked for is 3"),
+        ("maps", {"node": "another"}, r"u\.h5: maps of node another, asked for is tiny-c00"),
+        ("labels", {"dataset": "Other"}, r"labels\.h5: belongs to the data set Other, this is tiny"),
+        ("labels", {"cycle": 1}, r"labels\.h5: labels of cycle 1; the query is for cycle 1"),
+    ],
+)
+def test_files_of_another_node_or_data_set_are_told(
+    folder: Path, tmp_path: Path, what: str, changes: dict, message: str
+) -> None:
+    shutil.copy(folder / "u.h5", tmp_path)
+    labels = Labels("tiny", "tiny-c00", 0, tiny.CLASSES)
+    if what == "labels":
+        labels = replace(labels, **changes)
+    else:
+        with h5py.File(tmp_path / "u.h5", "a") as file:
+            file.attrs.update(changes)
+    write_labels(tmp_path / "labels.h5", labels)
+    settings = Settings("bald", seed=1, cycle=1, cycles=4, size=2, patch_zyx=(4, 5, 6))
+    files = {"labels_file": tmp_path / "labels.h5", "uncertainty_files": [tmp_path / "u.h5"]}
+    with pytest.raises(UserError, match=message):
+        query(folder / "prepared", settings, **files)

@@ -139,9 +139,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "record that is a list": (lambda f: write_json(f / "training.json", []), "the record of another training"),
     "truncated record": (lambda f: (f / "training.json").write_text("{"), "training.json: not a JSON file"),
     "no record": (lambda f: (f / "training.json").unlink(), "training.json: no such file"),
-    "no checkpoint": (lambda f: (f / "checkpoint.pth").unlink(), "checkpoint.pth: cannot be read"),
+    "no checkpoint": (lambda f: (f / "checkpoint.pth").unlink(), "checkpoint.pth: no such file"),
     "a folder as checkpoint": (
-        lambda f: [(f / "checkpoint.pth").unlink(), (f / "checkpoint.pth").mkdir()], "checkpoint.pth: cannot be read"
+        lambda f: [(f / "checkpoint.pth").unlink(), (f / "checkpoint.pth").mkdir()], "checkpoint.pth: a folder, a file"
     ),
 }  # fmt: skip
 

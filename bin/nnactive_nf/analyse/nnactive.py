@@ -74,9 +74,14 @@ def find_experiments(folder: Path) -> list[Experiment]:
         if not loops:
             continue
         config = read_json(path)
+        if not isinstance(config, dict):
+            raise UserError(f"{path}: not the settings of an nnActive experiment")
         missing = [name for name in ("dataset", "uncertainty", "seed", "query_size") if name not in config]
         if missing:
             raise UserError(f"{path}: not the settings of an nnActive experiment, {', '.join(missing)} missing")
+        for name in ("seed", "query_size", "starting_budget_size", "query_steps", "full_folds"):
+            if not str(config.get(name) or 0).strip().isdecimal():
+                raise UserError(f"{path}: {name} is {config[name]!r}, a whole number is wanted")
         summaries = {_loop_number(loop): read_json(loop) for loop in loops}
         found.append(Experiment(path.parent, config, summaries))
     if not found:

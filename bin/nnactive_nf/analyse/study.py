@@ -17,8 +17,9 @@ import pandas as pd
 from nnactive_nf.analyse.rows import number_or_nan
 from nnactive_nf.core.design import MEAN, Design, Trajectory
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import open_hdf5, read_json
+from nnactive_nf.core.files import read_json
 from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.labels import Labels, class_column, each_mask, read_patches
 from nnactive_nf.core.names import check_names
@@ -143,7 +144,7 @@ def _measures(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _read_metrics(study: Study, folder: Path) -> None:
-    wanted = {node for trajectory in study.design.trajectories for node in trajectory.nodes}
+    wanted = {node: (t, cycle) for t in study.design.trajectories for cycle, node in enumerate(t.nodes)}
     scores: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
@@ -157,6 +158,11 @@ def _read_metrics(study: Study, folder: Path) -> None:
             if node in seen:
                 raise UserError(f"{path}: node {node} also stands in {seen[node]}")
             seen[node] = path
+            trajectory, cycle = wanted[node]
+            planned = (trajectory.dataset, trajectory.regime, trajectory.seed, cycle)
+            own = tuple(content[name] for name in ("dataset", "regime", "seed", "cycle"))
+            if own != planned:
+                raise UserError(f"{path}: metrics of {own} by their own words, of {planned} by the plan")
             scores.extend(score_rows(content, node))
             study.classes.setdefault(str(content["dataset"]), [str(name) for name in content["classes"]])
             found = content.get("calibration") or {}

@@ -12,6 +12,7 @@ from nnactive_nf.analyse.notes import add_notes
 from nnactive_nf.analyse.study import Study, table
 from nnactive_nf.core.files import whole_file, write_json
 from nnactive_nf.core.result_tables import COLUMNS
+from nnactive_nf.core.tables import without_formulas
 
 
 def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str, pd.DataFrame]:
@@ -47,7 +48,7 @@ def analyse(study: Study, out: Path, alpha: float = 0.05, draws: int = 2000) -> 
     found = all_tables(study, alpha, draws)
     for name, frame in found.items():
         with whole_file(out / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.10g")
+            without_formulas(frame).to_csv(temporary, index=False, float_format="%.10g")
     write_json(out / "design.json", study.design.as_json())
     write_json(out / "statistics.json", {"alpha": alpha, "bootstrap_draws": draws})
     return found

@@ -11,7 +11,16 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, intersects
-from nnactive_nf.core.labels import Labels, Mask, class_column, patch_boxes, read_labels, read_mask, write_labels
+from nnactive_nf.core.labels import (
+    Labels,
+    Mask,
+    class_column,
+    patch_boxes,
+    read_labels,
+    read_mask,
+    read_patches,
+    write_labels,
+)
 from nnactive_nf.core.query_table import read_query
 
 
@@ -43,23 +52,24 @@ def annotate(
         UserError: a patch lies outside its image or on another patch, or its case is not in the pool; one line each.
     """
     dataset = Dataset.open(prepared)
+    oracle = read_patches(oracle_file, "oracle")
+    dataset.check_owner(oracle_file, oracle.dataset, oracle.classes)
     query = whole_pool(dataset) if query_file is None else read_query(query_file)
     labels = Labels(dataset.name, node, cycle, dataset.classes)
     if labels_file is not None:
         before = read_labels(labels_file, shapes=dataset.shapes)
-        if before.classes != dataset.classes:
-            raise UserError(f"{labels_file}: its classes are not those of the data set {dataset.name}")
+        dataset.check_owner(labels_file, before.dataset, before.classes)
+        if before.cycle != cycle - 1:
+            raise UserError(
+                f"{labels_file}: labels of cycle {before.cycle}; cycle {cycle} is made from those before it"
+            )
         labels.masks, labels.patches = before.masks, before.patches
     _check(query_file or oracle_file, query, dataset, labels)
     masks = dict(labels.masks)
     rows = []
     for case, part in query.groupby("case", sort=True):
         name = str(case)
-        truth = read_mask(oracle_file, name, "oracle")
-        if truth.shape != dataset.shapes[name]:
-            raise UserError(
-                f"{oracle_file}: mask of case {name} has shape {truth.shape}, the image has {dataset.shapes[name]}"
-            )
+        truth = read_mask(oracle_file, name, "oracle", dataset.shapes[name])
         if name not in masks:
             masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
             if free_background:

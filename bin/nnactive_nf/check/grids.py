@@ -45,6 +45,7 @@ def _problems(raw: RawDataset, heads: dict[str, list[Head]]) -> list[str]:
         problems += _size_problems(f"image of channel {number}", image, head, CHANNEL_TOLERANCE)
     for role in ("label", "free mask"):
         for head in heads.get(role, []):
+            problems += [f"{role} holds {head.channels} volumes, one is wanted"] if head.channels != 1 else []
             problems += _size_problems(role, image, head, GRID_TOLERANCE) or _place_problems(role, image, head)
     return problems
 

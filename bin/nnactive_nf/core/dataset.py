@@ -20,12 +20,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from nnactive_nf.core.classes import Classes
-from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import open_hdf5, read_json, read_plain_pickle
+from nnactive_nf.core.errors import UserError, one_line
+from nnactive_nf.core.files import check_regular, read_json, read_plain_pickle
 from nnactive_nf.core.geometry import Shape, as_shape
 from nnactive_nf.core.grid import CaseGrid, grids_of_table
+from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.names import check_names
-from nnactive_nf.core.plans import check_plans
+from nnactive_nf.core.plans import check_nnunet_json, check_plans
+from nnactive_nf.core.tables import read_table, typed
 
 VERSION = 1
 FORMAT = "nnactive-nf/dataset"
@@ -57,16 +59,32 @@ class Dataset:
         """Open a folder that PREPARE wrote; `UserError` where it is none."""
         folder = Path(folder)
         head = read_json(folder / "dataset.json")
+        if not isinstance(head, dict):
+            raise UserError(f"{folder}/dataset.json: not the head of a prepared data set")
         if head.get("format") != FORMAT or head.get("version") != VERSION:
             raise UserError(f"{folder}/dataset.json: format is {head.get('format')!r}, expected {FORMAT} {VERSION}")
+        texts = ("name", "configuration", "digest")
+        lists = ("class_names", "class_values", "channels")
+        wrong = [name for name in texts if not isinstance(head.get(name), str)]
+        wrong += [name for name in lists if not isinstance(head.get(name), list)]
+        if wrong or not all(isinstance(channel, str) for channel in head["channels"]):
+            raise UserError(f"{folder}/dataset.json: {', '.join(wrong) or 'channels'}: missing, or not what is wanted")
         classes = Classes.read(head["class_names"], head["class_values"], f"{folder}/dataset.json")
-        text = {"case": str, "group": str, "split": str}
-        cases = pd.read_csv(folder / "cases.csv", dtype=text, keep_default_na=False)  # a case may be called NA
-        missing = [name for name in CASE_COLUMNS if name not in cases]
-        if missing:
-            raise UserError(f"{folder}/cases.csv: columns {missing} are missing")
+        cases = _read_cases(folder / "cases.csv")
         check_names("case", cases["case"], f"{folder}/cases.csv")
         return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
+
+    def check_owner(self, path: Path, dataset: str, classes: Classes) -> None:
+        """Hold what a file says of its data set against this one; `UserError` where it is another's."""
+        if classes != self.classes:
+            raise UserError(f"{path}: its classes are not those of the data set {self.name}")
+        if dataset != self.name:
+            raise UserError(f"{path}: belongs to the data set {dataset}, this is {self.name}")
+
+    @cached_property
+    def original_shapes(self) -> dict[str, Shape]:
+        """Shape (z, y, x) of every case on its file's own grid."""
+        return {row.case: as_shape((row.original_z, row.original_y, row.original_x)) for row in self.cases.itertuples()}
 
     @property
     def pool(self) -> list[str]:
@@ -114,7 +132,9 @@ class Dataset:
     @cached_property
     def nnunet_json(self) -> dict[str, Any]:
         """`dataset.json` as nnU-Net wants it: classes by index, the ignore label last."""
-        return read_json(self.folder / "nnunet_dataset.json")  # type: ignore[no-any-return]
+        content: dict[str, Any] = read_json(self.folder / "nnunet_dataset.json")
+        check_nnunet_json(content, f"{self.folder}/nnunet_dataset.json")
+        return content
 
     def network_file(self, case: str) -> Path:
         """The preprocessed image (blosc2) that nnU-Net's data loader reads."""
@@ -126,7 +146,20 @@ class Dataset:
 
     def network_image(self, case: str) -> npt.NDArray[np.float32]:
         """Preprocessed image `[channels, ...]` on the network grid."""
-        return np.asarray(blosc2.open(urlpath=str(self.network_file(case)), mode="r")[:], dtype=np.float32)
+        path = self.network_file(case)
+        check_regular(path)
+        z, y, x = self.shapes[case]
+        wanted = (len(self.channels), *((z, y, x)[axis] for axis in self.plans["transpose_forward"]))
+        try:
+            stored = blosc2.open(urlpath=str(path), mode="r")
+            if tuple(stored.shape) != wanted or stored.dtype != np.float32:
+                raise ValueError(f"it is {stored.dtype} of shape {stored.shape}, float32 of {wanted} is wanted")
+            image: npt.NDArray[np.float32] = np.asarray(stored[:])
+        except Exception as error:  # blosc2 raises many kinds for files that are damaged
+            raise UserError(f"{path}: damaged image of case {case} ({one_line(error)})") from None
+        if not np.isfinite(image).all():
+            raise UserError(f"{path}: damaged image of case {case}, it holds voxels that are not finite")
+        return image
 
     def image(self, case: str, channels: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
         """Normalised image `[channels, z, y, x]` on the image grid."""
@@ -137,7 +170,8 @@ class Dataset:
         """Voxels `[z, y, x]` of the image grid that cost nobody time: zero in all channels, or in the user's mask."""
         with open_hdf5(self.folder / "empty.h5", "empty", VERSION) as file:
             values = file[case]
-            assert isinstance(values, h5py.Dataset)
+            if not isinstance(values, h5py.Dataset) or values.dtype != np.uint8 or values.shape != self.shapes[case]:
+                raise UserError(f"{self.folder}/empty.h5: no mask of case {case} of shape {self.shapes[case]}")
             return values[()].astype(bool)  # type: ignore[no-any-return]
 
     def to_network_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -151,6 +185,20 @@ class Dataset:
     def to_image_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`."""
         return np.ascontiguousarray(_reorder(values, self.plans["transpose_backward"]))
+
+
+def _read_cases(path: Path) -> pd.DataFrame:
+    cases = read_table(path, ("case", "group", "split"), CASE_COLUMNS, what="a table of cases")
+    lengths = [name for name in CASE_COLUMNS if name.removeprefix("original_") in ("z", "y", "x")]
+    sizes = [name for name in CASE_COLUMNS if "spacing" in name]
+    cases = cases.astype(typed(path, cases, dict.fromkeys(lengths, "int64") | dict.fromkeys(sizes, "float64")).dtypes)
+    if cases.empty or not (cases[lengths] > 0).all(axis=None):
+        raise UserError(f"{path}: shapes of cases are whole numbers above 0")
+    if not (np.isfinite(cases[sizes]) & (cases[sizes] > 0)).all(axis=None):
+        raise UserError(f"{path}: voxel sizes of cases are numbers above 0")
+    if cases["case"].duplicated().any() or not cases["split"].isin(["pool", "test"]).all():
+        raise UserError(f"{path}: a case stands in it twice, or on no side of the split")
+    return cases
 
 
 def _reorder(values: npt.NDArray[Any], order: Sequence[int]) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import SLAB_VOXELS, slabs
 from nnactive_nf.core.nnunet import build_network, load_fold
@@ -105,6 +106,7 @@ class Ensemble:
                 first.plans, first.configuration, first.nnunet_json
             ):  # fmt: skip
                 raise UserError(f"{path}: was trained with other plans or classes than {checkpoints[0]}")
+        self._first, self._where = first, checkpoints[0]
         self.device = device
         self.nnunet_json = first.nnunet_json
         self.plans = PlansManager(first.plans)
@@ -127,6 +129,22 @@ class Ensemble:
             predictor.manual_initialization(
                 self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
             )
+
+    def check_fits(self, dataset: Dataset) -> None:
+        """Whether it was trained on this data set's classes, channels and axes; `UserError` where it was not."""
+        theirs, ours = self._first.nnunet_json, dataset.nnunet_json
+        if theirs["labels"] != ours["labels"]:
+            known = [name for name in theirs["labels"] if name != "ignore"]
+            raise UserError(
+                f"{self._where}: was trained on classes {known}, {dataset.folder} has {[*dataset.classes.names]}"
+            )
+        if len(theirs["channel_names"]) != len(dataset.channels):
+            channels = len(theirs["channel_names"])
+            raise UserError(
+                f"{self._where}: was trained on {channels} channels, {dataset.folder} has {len(dataset.channels)}"
+            )
+        if self._first.plans["transpose_forward"] != dataset.plans["transpose_forward"]:
+            raise UserError(f"{self._where}: was trained on other axes than those of {dataset.folder}")
 
     def __len__(self) -> int:
         return len(self._weights)

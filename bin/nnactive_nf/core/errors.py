@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
+import platform
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -34,11 +41,20 @@ def reports_user_errors(run: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(run)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # whatever the locale, a name can be shown
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return run(*args, **kwargs)
         except UserError as error:
-            for line in error.lines:
-                print(f"ERROR: {line}", file=sys.stderr)
-            sys.exit(2)
+            lines = error.lines
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = error.filename or f"{Path.cwd()} or {tempfile.gettempdir()}"
+            lines = [shown(f"{where} on {platform.node()}: {error.strerror}; make room there, then run again")]
+        for line in lines:
+            print(f"ERROR: {line}", file=sys.stderr)
+        sys.exit(2)
 
     return wrapped

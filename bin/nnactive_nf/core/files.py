@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and HDF5 files that name their format."""
+"""Files written whole or not at all; JSON, pickles and digests of files."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import hashlib
 import json
 import os
 import pickle
+import platform
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
-
-from nnactive_nf import __version__
-from nnactive_nf.core.errors import UserError
-
-PROJECT = "nnactive-nf"
+from nnactive_nf.core.errors import FULL, UserError, one_line
 
 # What a pickle of numbers, texts, lists and arrays names; nothing of it does more than hold values.
 PLAIN_NAMES = {
@@ -26,26 +23,42 @@ PLAIN_NAMES = {
     **dict.fromkeys(("numpy._core.numeric", "numpy.core.numeric"), ("_frombuffer",)),
 }
 
-# What h5py raises where a part of a file is missing, of another kind than expected, or cannot be decompressed.
-DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError)
-
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Temporary path in the same folder that takes the name `path` when the block ends without an error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # some file systems tell only now that they are full
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except Exception as error:
+        if (line := full_disk(path.parent, error)) is None:
+            raise
+        raise UserError(line) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def full_disk(folder: Path, error: BaseException | None) -> str | None:
+    """The line for an error that a full disk or a quota is behind; None for another error."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in FULL:
+            place = f"{folder.resolve()} on {platform.node()}"
+            return f"{place}: {os.strerror(number)}; make room there, then run the same command with -resume"
+        error = error.__context__
+    return None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -56,17 +69,47 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON or say in one line why it cannot be read."""
+    """Read JSON or say in one line why it cannot be read; a key that stands twice in an object is refused."""
+    check_regular(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from None
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_without_twins)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # of which the decoders' errors are kinds
+        raise UserError(f"{path}: not a JSON file ({one_line(error)})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read JSON whose content is an object."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON object is wanted")
+    return content
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' stands in it twice")
+    return found
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file: reading a pipe or a device waits for ever, or goes on for ever."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise UserError(f"{path}: {'no such file' if missing else f'cannot be read ({one_line(error)})'}") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, a file is wanted")
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes in hexadecimal; `UserError` where it cannot be read."""
+    check_regular(path)
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -86,6 +129,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_plain_pickle(path: Path) -> Any:
     """Numbers, texts, arrays, and lists, tuples and dictionaries of them; nothing that a file brings along is run."""
+    check_regular(path)
     try:
         with Path(path).open("rb") as file:
             return _PlainUnpickler(file).load()
@@ -93,37 +137,3 @@ def read_plain_pickle(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # a damaged pickle raises whatever it stumbles over
         raise UserError(f"{path}: not a pickle of plain values ({type(error).__name__}: {error})") from None
-
-
-@contextmanager
-def create_hdf5(path: Path, kind: str, version: int, attributes: Mapping[str, Any]) -> Iterator[h5py.File]:
-    """New HDF5 file of format `nnactive-nf/<kind>` with these root attributes, written whole or not at all."""
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = f"{PROJECT}/{kind}"
-        file.attrs["version"] = version
-        file.attrs["created_by"] = f"{PROJECT} {__version__}"
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        yield file
-
-
-@contextmanager
-def open_hdf5(path: Path, kind: str, version: int) -> Iterator[h5py.File]:
-    """Open an HDF5 file of format `nnactive-nf/<kind>` for reading.
-
-    Raises `UserError` where the file is missing, truncated, of another format or of a version not known here.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        file = h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file, it may be truncated ({error})") from None
-    with file:
-        expected = f"{PROJECT}/{kind}"
-        found = file.attrs.get("format")
-        if found != expected:
-            raise UserError(f"{path}: format is {found!r}, expected {expected!r}")
-        if file.attrs.get("version") != version:
-            raise UserError(f"{path}: version {file.attrs.get('version')} of {expected}, this code reads {version}")
-        yield file

@@ -23,8 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnactive_nf.core.errors import UserError, one_line
+from nnactive_nf.core.files import check_regular
+from nnactive_nf.core.heads import read_head
 
 CHUNK_BYTES = 1 << 20
 BEHIND_BYTES = 1 << 20  # that a compressed stream may go on behind the voxels
@@ -46,6 +50,9 @@ def read_voxels(path: Path, reader: type[BaseReaderWriter], label: bool = False)
         UserError: the file is damaged, or holds values that are not finite.
     """
     values = None
+    if issubclass(reader, SimpleITKIO | NibabelIO):
+        read_head(path, reader, label)
+    check_regular(path)
     try:
         check_stream(path)
         if path.name.endswith((".nii", ".nii.gz")):

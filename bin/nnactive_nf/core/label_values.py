@@ -7,9 +7,9 @@ from typing import Any
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import PROJECT, read_json, write_json
+from nnactive_nf.core.files import read_json, write_json
 
-FORMAT = f"{PROJECT}/label-values"
+FORMAT = "nnactive-nf/label-values"
 VERSION = 1
 
 

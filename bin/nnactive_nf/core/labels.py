@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,8 +17,8 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5
 from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.hdf5 import check_space, create_hdf5, open_hdf5
 
 VERSION = 1
 PATCH_COLUMNS = {
@@ -115,6 +117,7 @@ def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:
             group.create_dataset("mask", data=mask, chunks=chunks, compression="gzip", compression_opts=4)
             if case in labels.spacings_mm:
                 group.attrs["spacing_mm_zyx"] = labels.spacings_mm[case]
+            check_space(file)
         _write_patches(file.create_group("patches"), labels.patches)
 
 
@@ -130,75 +133,96 @@ def read_labels(path: Path, kind: str = "labels", shapes: Mapping[str, tuple[int
         UserError: the file is truncated, foreign, or does not fit the data set; the message names the file.
     """
     with open_hdf5(path, kind, VERSION) as file:
-        try:
-            labels = _read_head(path, file)
-            labels.masks = {case: group["mask"][()] for case, group in file["cases"].items()}
-            labels.spacings_mm = {
-                case: tuple(float(v) for v in group.attrs["spacing_mm_zyx"])  # type: ignore[misc]
-                for case, group in file["cases"].items()
-                if "spacing_mm_zyx" in group.attrs
-            }
-        except DAMAGE as error:
-            raise UserError(f"{path}: damaged labels file ({error})") from None
+        labels = _read_head(path, file)
+        for case, group in file["cases"].items():
+            _check_form(path, labels.classes, case, group["mask"], shapes)  # before anything of that size is read
+        labels.masks = {case: group["mask"][()] for case, group in file["cases"].items()}
+        labels.spacings_mm = {
+            case: spacing_of(path, case, group.attrs["spacing_mm_zyx"])
+            for case, group in file["cases"].items()
+            if "spacing_mm_zyx" in group.attrs
+        }
     for case, mask in labels.masks.items():
-        _check(path, labels.classes, case, mask, shapes)
+        _check_values(path, labels.classes, case, mask)
     return labels
+
+
+def spacing_of(path: Path, case: str, values: Any) -> tuple[float, float, float]:
+    """Voxel size (z, y, x) in mm as a file tells it; `UserError` where it is none."""
+    spacing = tuple(float(value) for value in values)
+    if len(spacing) != 3 or not all(math.isfinite(mm) and mm > 0 for mm in spacing):
+        raise UserError(f"{path}: voxel size of case {case} is {spacing}, three numbers of mm are wanted")
+    return spacing
 
 
 def read_patches(path: Path, kind: str = "labels") -> Labels:
     """Read all of a labels file but its masks: what the patches' table tells needs no volume in memory."""
     with open_hdf5(path, kind, VERSION) as file:
-        try:
-            return _read_head(path, file)
-        except DAMAGE as error:
-            raise UserError(f"{path}: damaged labels file ({error})") from None
+        return _read_head(path, file)
 
 
 def _read_head(path: Path, file: h5py.File) -> Labels:
-    names, values = ([*file.attrs[f"class_{key}"]] for key in ("names", "values"))
-    classes = Classes.read(names, values, str(path))
+    classes = _read_classes(path, file)
+    patches = _read_patches(file["patches"], classes)
+    _check_patches(path, patches, file["cases"])
     return Labels(
         dataset=str(file.attrs["dataset"]),
         node=str(file.attrs["node"]),
         cycle=int(file.attrs["cycle"]),
         classes=classes,
-        patches=_read_patches(file["patches"], classes),
+        patches=patches,
     )
+
+
+def _read_classes(path: Path, file: h5py.File) -> Classes:
+    names, values = ([*file.attrs[f"class_{key}"]] for key in ("names", "values"))
+    return Classes.read(names, values, str(path))
 
 
 def each_mask(path: Path, classes: Classes, kind: str = "labels") -> Iterator[tuple[str, Mask]]:
     """Cases with their masks `[z, y, x]`, by name, checked as `read_labels` does; one at a time is in memory."""
     with open_hdf5(path, kind, VERSION) as file:
-        try:
-            for case, group in file["cases"].items():
-                mask = group["mask"][()]
-                _check(path, classes, case, mask, None)
-                yield case, mask
-        except DAMAGE as error:
-            raise UserError(f"{path}: damaged labels file ({error})") from None
+        for case, group in file["cases"].items():
+            _check_form(path, classes, case, group["mask"], None)
+            mask = group["mask"][()]
+            _check_values(path, classes, case, mask)
+            yield case, mask
 
 
-def read_mask(path: Path, case: str, kind: str = "labels") -> Mask:
-    """The mask `[z, y, x]` of one case alone, for stages that must not hold all of them at once."""
+def read_mask(path: Path, case: str, kind: str = "labels", shape: tuple[int, ...] | None = None) -> Mask:
+    """The mask `[z, y, x]` of one case alone, checked, for stages that must not hold all of them at once.
+
+    `shape` is the image's, where it is known; the mask must fit it.
+    """
     with open_hdf5(path, kind, VERSION) as file:
-        try:
-            return file["cases"][case]["mask"][()]  # type: ignore[no-any-return]
-        except KeyError:
-            raise UserError(f"{path}: holds no mask of case {case}") from None
-        except OSError as error:
-            raise UserError(f"{path}: mask of case {case} cannot be read ({error})") from None
+        classes = _read_classes(path, file)
+        if case not in file["cases"]:
+            raise UserError(f"{path}: holds no mask of case {case}")
+        stored = file["cases"][case]["mask"]
+        _check_form(path, classes, case, stored, None if shape is None else {case: shape})
+        mask: Mask = stored[()]
+    _check_values(path, classes, case, mask)
+    return mask
 
 
-def _check(path: Path, classes: Classes, case: str, mask: Mask, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
+def _check_form(
+    path: Path, classes: Classes, case: str, mask: h5py.Dataset, shapes: Mapping[str, tuple[int, ...]] | None
+) -> None:
+    """What can be told of a stored mask before it is read."""
     if mask.ndim != 3 or mask.dtype != classes.dtype:
         raise UserError(f"{path}: mask of case {case} is {mask.dtype} of shape {mask.shape}, not a 3D label mask")
-    unknown = sorted(set(np.unique(mask).tolist()) - {*classes.values, classes.ignore_value})
-    if unknown:
-        raise UserError(f"{path}: mask of case {case} holds undeclared values {unknown}")
     if shapes is not None and case not in shapes:
         raise UserError(f"{path}: case {case} is not in the data set")
     if shapes is not None and tuple(mask.shape) != tuple(shapes[case]):
         raise UserError(f"{path}: mask of case {case} has shape {mask.shape}, the image has {shapes[case]}")
+
+
+def _check_values(path: Path, classes: Classes, case: str, mask: Mask) -> None:
+    seen = np.zeros(np.iinfo(mask.dtype).max + 1, dtype=bool)
+    seen[mask] = True
+    unknown = sorted({*np.flatnonzero(seen).tolist()} - {*classes.values, classes.ignore_value})
+    if unknown:
+        raise UserError(f"{path}: mask of case {case} holds undeclared values {unknown}")
 
 
 def _write_patches(group: h5py.Group, patches: pd.DataFrame) -> None:
@@ -221,3 +245,16 @@ def _read_patches(group: h5py.Group, classes: Classes) -> pd.DataFrame:
         name: group[name].asstr()[()] if PATCH_COLUMNS.get(name) == "str" else group[name][()] for name in empty.columns
     }
     return pd.DataFrame(columns).astype(empty.dtypes.to_dict())
+
+
+def _check_patches(path: Path, patches: pd.DataFrame, cases: h5py.Group) -> None:
+    """Whether each patch lies in the mask of its case."""
+    if not isinstance(cases, h5py.Group):
+        raise TypeError("'cases' is no group")
+    for case in patches["case"].unique():
+        if case not in cases:
+            raise UserError(f"{path}: patches of case {case} are in it, but no mask")
+        shape = cases[case]["mask"].shape
+        for box in patch_boxes(patches, case):
+            if len(shape) == 3 and not box.inside(shape):
+                raise UserError(f"{path}: patch at {box.start_zyx} of size {box.size_zyx} in case {case} lies outside")

@@ -16,7 +16,7 @@ from nnactive_nf.core.errors import UserError
 
 # Files' names hold 255 bytes at most, an ending among them. Nodes and trajectories are named after several things.
 MOST_BYTES = 120
-MOST_BYTES_OF = {"data set": 80, "regime": 80, "node": 240, "trajectory": 240}
+MOST_BYTES_OF = {"node": 240, "trajectory": 240}
 
 # What tables and nnU-Net's files mean by these names.
 TAKEN = {

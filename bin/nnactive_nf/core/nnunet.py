@@ -17,7 +17,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnactive_nf.core.errors import UserError, one_line
-from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.files import check_regular, whole_file
 from nnactive_nf.core.plans import check_nnunet_json, check_plans
 
 CHECKPOINT_FORMAT = "nnactive-nf/checkpoint"
@@ -108,8 +108,14 @@ def save_fold(path: Path, checkpoint: FoldCheckpoint) -> None:
         "mirror_axes": list(checkpoint.mirror_axes),
         "digest": checkpoint.digest,
     }
-    with whole_file(path) as temporary:
-        torch.save(content, temporary)
+    save_torch(path, content)
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """Write a dictionary of tensors and plain values, whole or not at all."""
+    # Torch's own files do not tell why they cannot be written.
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_fold(path: Path) -> FoldCheckpoint:
@@ -162,13 +168,12 @@ def load_torch(path: Path) -> dict[str, Any]:
 
     Checksums are looked at first, which torch writes and does not read.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds for files that are damaged
         raise UserError(
             f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__}: {one_line(error)})"

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.names import check_names
+from nnactive_nf.core.tables import read_table
 
 
 def case_groups(cases: Sequence[str], table: Path | None, pattern: str | None) -> dict[str, str]:
@@ -43,10 +42,7 @@ def case_groups(cases: Sequence[str], table: Path | None, pattern: str | None) -
 
 
 def _from_table(cases: Sequence[str], table: Path) -> dict[str, str]:
-    try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False)  # a patient may be called NA
-    except (OSError, ValueError) as error:
-        raise UserError(f"{table}: cannot be read as CSV ({error})") from None
+    rows = read_table(table, ("case", "group"), cut_off=False)
     if not {"case", "group"} <= set(rows.columns):
         raise UserError(f"{table}: wants the columns 'case' and 'group', it has {list(rows.columns)}")
     rows = rows[["case", "group"]].drop_duplicates()

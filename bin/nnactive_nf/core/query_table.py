@@ -8,6 +8,7 @@ import pandas as pd
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.tables import read_table, typed
 
 QUERY_TYPES = {
     "rank": "int64", "case": "str", "z": "int64", "y": "int64", "x": "int64", "dz": "int64", "dy": "int64",
@@ -23,10 +24,8 @@ def write_query(path: Path, query: pd.DataFrame) -> None:
 
 def read_query(path: Path) -> pd.DataFrame:
     """Read a query table; `UserError` where columns are missing or no numbers."""
-    try:
-        query = pd.read_csv(path, dtype={"case": str, "component": str}, keep_default_na=False)
-        return query[list(QUERY_TYPES)].astype(QUERY_TYPES)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (KeyError, ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a query table ({error})") from None
+    what = "a query table"
+    query = typed(path, read_table(path, ("case", "component"), QUERY_TYPES, what=what), QUERY_TYPES, what)
+    if sorted(query["rank"]) != list(range(1, len(query) + 1)):
+        raise UserError(f"{path}: not {what} (its ranks do not count from 1 to {len(query)})")
+    return query

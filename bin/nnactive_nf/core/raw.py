@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.names import name_errors
+
+# An image's name without its ending: case and channel.
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,11 @@ def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
             raise UserError(
                 f"{folder}/dataset.json: the class 'ignore' cannot come from outside; labels of the pool must be whole"
             )
-        try:
-            pairs[name] = int(number)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number"
-            ) from None
+        if isinstance(number, bool) or not isinstance(number, int | str) or not str(number).strip().isdecimal():
+            raise UserError(f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number")
+        if name in pairs:
+            raise UserError(f"{folder}/dataset.json: class '{name}' stands in it twice")
+        pairs[name] = int(number)
     return Classes.of(pairs, f"{folder}/dataset.json")
 
 
@@ -154,6 +157,7 @@ def _decathlon(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], 
 def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], list[RawCase], list[str]]:
     channels = _channels(folder, head, "channel_names")
     ending = str(head["file_ending"])
+    images: dict[Path, re.Match[str] | None] = {}
     if "dataset" in head:  # nnU-Net's own way to name files elsewhere
         _check_listed(folder, head["dataset"])
         listed = {
@@ -161,8 +165,10 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             for name, files in head["dataset"].items()
         }
     else:
-        images = _files(folder / "imagesTr", ending)
-        names = sorted({path.name[: -len(ending) - 5] for path in images})
+        images = {
+            path: CHANNEL.fullmatch(path.name.removesuffix(ending)) for path in _files(folder / "imagesTr", ending)
+        }
+        names = sorted({match["case"] for match in images.values() if match})
         listed = {
             name: (
                 tuple(folder / "imagesTr" / f"{name}_{channel:04d}{ending}" for channel in range(len(channels))),
@@ -174,10 +180,24 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             name = path.name[: -len(ending)]
             if name not in listed:
                 listed[name] = ((folder / "imagesTr" / f"{name}_0000{ending}",), path)
-    problems = []
+    problems = _strange_images(images, len(channels))
     for name, (files, _label) in sorted(listed.items()):
         problems += _missing(name, {f"image of channel {i}": path for i, path in enumerate(files)})
     return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+
+
+def _strange_images(images: Mapping[Path, re.Match[str] | None], channels: int) -> list[str]:
+    """Files among the images that no declared channel is read from."""
+    problems = []
+    for path, match in images.items():
+        if match is None:
+            problems.append(f"{path.name}: its name does not end in the number of a channel, like _0000 ({path})")
+        elif int(match["channel"]) >= channels:
+            problems.append(
+                f"case {match['case']}: image of channel {int(match['channel'])} is there ({path}), declared are "
+                f"{channels} channels, counted from 0 (dataset.json)"
+            )
+    return problems
 
 
 def _check_listed(folder: Path, listed: Any) -> None:
@@ -217,7 +237,12 @@ def _missing_labels(cases: list[RawCase]) -> list[str]:
 
 
 def _missing(case: str, files: Mapping[str, Path]) -> list[str]:
-    return [f"case {case}: {role} is missing ({path})" for role, path in files.items() if not path.is_file()]
+    return [f"case {case}: {role} {_absence(path)} ({path})" for role, path in files.items() if not path.is_file()]
+
+
+def _absence(path: Path) -> str:
+    """A pipe or a device would be waited for, or read, for ever."""
+    return "is no file" if path.exists() else "is missing"
 
 
 def _ending(cases: list[RawCase]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnactive_nf.core import tables
 from nnactive_nf.core.errors import UserError
 
 _TRAJECTORY = ("trajectory", "dataset", "regime", "strategy", "seed")
@@ -81,12 +82,9 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
         UserError: the file is not there, is no table, or lacks columns.
     """
     path = folder / f"{name}.csv"
-    try:
-        found = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is {folder} a folder of tables?") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise UserError(f"{path}: not a table ({error})") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is {folder} a folder of tables?")
+    found = tables.read_table(path, _TEXT, missing="")
     if missing := [column for column in columns or COLUMNS[name] if column not in found]:
         what = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
         raise UserError(f"{path}: {what} missing; if another version wrote it, write it anew with bin/analyse.py")

@@ -88,14 +88,14 @@ def declared_maps(code: str) -> tuple[str, ...] | None:
 
 def _module(path: Path, where: str) -> ModuleType:
     if not path.is_file():
-        raise UserError(f"{where}: no such file")
+        raise UserError(f"{where}: {'not a file' if path.exists() else 'no such file'}")
     spec = importlib.util.spec_from_file_location(f"strategy_file_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{where}: is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever it does when it is loaded
         raise UserError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from None
     return module
 

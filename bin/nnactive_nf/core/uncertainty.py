@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import DAMAGE, create_hdf5, open_hdf5, read_json
+from nnactive_nf.core.files import check_regular, read_json
 from nnactive_nf.core.geometry import Shape, as_shape
+from nnactive_nf.core.hdf5 import check_space, create_hdf5, open_hdf5
 
 VERSION = 1
 HEAD_BYTES = 512  # a HDF5 file begins with a signature, one that was emptied with zeros
@@ -66,13 +67,14 @@ def write_case(file: h5py.File, case: str, maps: Mapping[str, npt.NDArray[Any]])
             compression="gzip",
             compression_opts=1,
         )
+    check_space(file)
 
 
 class UncertaintyMaps:
     """Maps of all cases over one or several shards, read case by case.
 
     Args:
-        paths: the shards' files, in any order.
+        paths: the shards' files, in any order; all of one node.
         shapes: image shape (z, y, x) of each case; maps must fit.
     """
 
@@ -80,16 +82,41 @@ class UncertaintyMaps:
         self._file_of: dict[str, Path] = {}
         self.names: set[str] = set()  # of the maps
         self._shapes = shapes
+        for path in paths:
+            check_regular(path)
         refuse_emptied(paths)
+        self.owner: tuple[str, str, int, int] | None = None
         for path in sorted(Path(p) for p in paths):
             with open_hdf5(path, "uncertainty", VERSION) as file:
                 self.names.update(map(str, file.attrs.get("maps", ())))
+                its = file.attrs
+                owner = str(its["dataset"]), str(its["node"]), int(its["cycle"]), int(its["classes"])
+                if self.owner not in (None, owner):
+                    raise UserError(f"{path}: maps of node {owner[1]}, the other shards are of node {self.owner[1]}")
+                self.owner = owner
                 for case in _cases_in(path, file):
                     if case in self._file_of:
                         raise UserError(f"{path}: case {case} also stands in {self._file_of[case]}")
                     if case not in shapes:
                         raise UserError(f"{path}: case {case} is not in the data set")
                     self._file_of[case] = path
+
+    def check_owner(self, dataset: str, classes: int, cycle: int, node: str | None) -> None:
+        """Hold what the files say of themselves against what is asked; `UserError` where they are another's.
+
+        Args:
+            dataset: name of the data set.
+            classes: their number, background included.
+            cycle: cycle of the node that made the maps.
+            node: that node, where it is known.
+        """
+        if self.owner is None:
+            return
+        theirs, asked = self.owner, (dataset, node or self.owner[1], cycle, classes)
+        names = ("data set", "node", "cycle", "number of classes")
+        for name, found, wanted in zip(names, theirs, asked, strict=True):
+            if found != wanted:
+                raise UserError(f"{sorted(self._file_of.values())[0]}: maps of {name} {found}, asked for is {wanted}")
 
     @property
     def cases(self) -> list[str]:
@@ -114,14 +141,15 @@ class UncertaintyMaps:
             group = file["cases"][case]
             if name not in group:
                 raise UserError(f"{path}: case {case} has no map '{name}', it holds {sorted(group)}")
-            try:
-                values = group[name][lead]
-            except DAMAGE as error:
-                raise UserError(f"{path}: map '{name}' of case {case} cannot be read ({error})") from None
-        if name != "fold_features" and tuple(values.shape[-3:]) != tuple(self._shapes[case]):
-            raise UserError(
-                f"{path}: map '{name}' of case {case} has shape {values.shape}, the image has {self._shapes[case]}"
-            )
+            stored, where = group[name], f"{path}: map '{name}' of case {case}"
+            kind, axes = MAPS[name]
+            if stored.dtype != kind or stored.ndim != len(axes) + 3:
+                raise UserError(
+                    f"{where} is {stored.dtype} of {stored.ndim} axes, {kind} of {len(axes) + 3} are wanted"
+                )
+            if name != "fold_features" and tuple(stored.shape[-3:]) != tuple(self._shapes[case]):
+                raise UserError(f"{where} has shape {stored.shape}, the image has {self._shapes[case]}")
+            values = stored[lead]
         if not np.isfinite(values).all():
             raise UserError(f"{path}: map '{name}' of case {case} holds values that are not finite")
         return values

@@ -50,11 +50,18 @@ def evaluate(
         UserError: a file is damaged, or a test case has no reference.
     """
     dataset = Dataset.open(prepared)
-    truth = read_labels(reference, "reference")
+    if ids["dataset"] != dataset.name:
+        raise UserError(f"--dataset {ids['dataset']}: {prepared} is the data set {dataset.name}")
+    truth = read_labels(reference, "reference", dataset.original_shapes)
+    dataset.check_owner(reference, truth.dataset, truth.classes)
     missing = [case for case in dataset.test if case not in truth.masks]
     if missing:
         raise UserError(f"{reference}: test case {missing[0]} is not in it ({len(missing)} such cases)")
+    unmeasured = [case for case in dataset.test if case not in truth.spacings_mm]
+    if unmeasured:
+        raise UserError(f"{reference}: test case {unmeasured[0]} has no voxel size")
     ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring)
+    ensemble.check_fits(dataset)
     names = [dataset.classes.names[index] for index in dataset.classes.foreground]
     calibration = Calibration()
     cases = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnactive_nf.core.demands import Demands
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 
 
@@ -103,10 +104,13 @@ class Group:
 def read_plan(path: Path) -> list[Group]:
     """The rows of plan.json in their order, with their nodes."""
     content = read_json(path)
-    groups: list[list[Node]] = [[] for _ in content["rows"]]
-    for entry in content["nodes"]:
-        groups[entry["row"]].append(_made(Node, entry))
-    return [Group(_row(row), tuple(nodes)) for row, nodes in zip(content["rows"], groups, strict=True)]
+    try:
+        groups: list[list[Node]] = [[] for _ in content["rows"]]
+        for entry in content["nodes"]:
+            groups[entry["row"]].append(_made(Node, entry))
+        return [Group(_row(row), tuple(nodes)) for row, nodes in zip(content["rows"], groups, strict=True)]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"{path}: not the plan of a run ({error!r})") from None
 
 
 def _row(entry: dict[str, Any]) -> Row:

@@ -52,6 +52,8 @@ def _candidates(path: Path) -> list[Path]:
 
 def trace_rows(path: Path) -> pd.DataFrame | None:
     """A trace's tasks that ended well, as `read_trace` gives them; None for another file."""
+    if not path.is_file():  # nor a pipe, which would be waited for
+        return None
     try:
         table = pd.read_csv(
             path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, on_bad_lines="skip",

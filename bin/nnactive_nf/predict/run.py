@@ -56,10 +56,7 @@ def predict(
         raise UserError(f"shard {shard}: there are {shards}, numbered from 0")
     dataset = Dataset.open(prepared)
     ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring=False)
-    if ensemble.classes != len(dataset.classes):
-        raise UserError(
-            f"{checkpoints[0]}: was trained on {ensemble.classes} classes, {prepared} has {len(dataset.classes)}"
-        )
+    ensemble.check_fits(dataset)
     cases = dataset.pool[shard::shards]
     print(
         f"{node}: {len(ensemble)} folds, {len(cases)} of {len(dataset.pool)} cases, maps {', '.join(maps)}", flush=True

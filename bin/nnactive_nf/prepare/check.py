@@ -86,7 +86,10 @@ def _files(case: RawCase) -> list[tuple[str, Path]]:
 
 
 def _image_problems(image_czyx: npt.NDArray[np.float32]) -> list[str]:
-    return [] if image_czyx.any() else ["image is zero everywhere"]
+    if not image_czyx.any():
+        return ["image is zero everywhere"]
+    same = all(channel.min() == channel.max() for channel in image_czyx)
+    return [f"image has one value everywhere ({image_czyx[0].min():g})"] if same else []
 
 
 def _label_problems(label_zyx: npt.NDArray[Any], classes: Classes) -> list[str]:

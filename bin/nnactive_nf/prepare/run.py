@@ -19,9 +19,10 @@ from nnactive_nf.core.budget import CASES_PER_CLASS, test_cases
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import create_hdf5, whole_file, write_json
+from nnactive_nf.core.files import whole_file, write_json
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
+from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.planning import PLANNER

@@ -191,7 +191,7 @@ class Image:
         patches = self.pool.patches
         if self.pool.labels_file is None or patches is None or not (patches["case"] == self.case).any():
             return None
-        return read_mask(self.pool.labels_file, self.case)
+        return read_mask(self.pool.labels_file, self.case, shape=self.shape_zyx)
 
     def intensities(self) -> npt.NDArray[np.float32]:
         """The normalised image `[channels, z, y, x]`."""
@@ -201,13 +201,7 @@ class Image:
         """The ground truth, for oracle-aware strategies only."""
         if self.pool.oracle_file is None:
             raise UserError(f"strategy '{self.pool.strategy}' needs the ground truth; give it with --oracle")
-        mask = read_mask(self.pool.oracle_file, self.case, "oracle")
-        if mask.shape != self.shape_zyx:
-            raise UserError(
-                f"{self.pool.oracle_file}: mask of case {self.case} has shape {mask.shape}, "
-                f"the image has {self.shape_zyx}"
-            )
-        return mask
+        return read_mask(self.pool.oracle_file, self.case, "oracle", self.shape_zyx)
 
     @cached_property
     def free(self) -> npt.NDArray[np.bool_] | None:

@@ -153,9 +153,18 @@ def query(
         raise UserError(
             f"{len(missing)} cases have no uncertainty maps, the first is {missing[0]}; is a shard missing?"
         )
-    patches = empty_patches(dataset.classes)
+    patches, node = empty_patches(dataset.classes), None
     if labels_file is not None:
-        patches = read_patches(labels_file).patches
+        labels = read_patches(labels_file)
+        dataset.check_owner(labels_file, labels.dataset, labels.classes)
+        if labels.cycle != settings.cycle - 1:
+            raise UserError(f"{labels_file}: labels of cycle {labels.cycle}; the query is for cycle {settings.cycle}")
+        patches, node = labels.patches, labels.node
+    if maps is not None:
+        maps.check_owner(dataset.name, len(dataset.classes), settings.cycle - 1, node)
+    if oracle_file is not None and needs_oracle:
+        oracle = read_patches(oracle_file, "oracle")
+        dataset.check_owner(oracle_file, oracle.dataset, oracle.classes)
     cap = choice.options.get("cap")
     pool = Pool(
         dataset=dataset, patch_zyx=settings.patch_zyx, stride_zyx=settings.stride_zyx,

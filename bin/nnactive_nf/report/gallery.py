@@ -20,12 +20,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from nnactive_nf.core.design import Design, Trajectory
-from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import open_hdf5
+from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.report.look import CLASS_COLOURS
 
 VIEWS_VERSION = 1
+MOST_VOXELS = 256  # of a picture along an axis; more than QUERY keeps
 BYTES = 18_000_000  # of base64 for all sprites together; plotly takes 5 MB, the limit of the file is 30 MB
 
 
@@ -141,18 +141,19 @@ def _owners(design: Design, path: Path, node: str, cycle: int, strategy: str) ->
 def read_crops(query: Query, limit: int) -> list[Crop]:
     """The first `limit` patches of a query with image, uncertainty and labels."""
     with open_hdf5(query.views, "views", VIEWS_VERSION) as file:
-        try:
-            return [_crop(file["patches"][rank], int(rank), query.labels) for rank in query.ranks[:limit]]
-        except (KeyError, OSError, ValueError) as error:
-            raise UserError(f"{query.views}: damaged pictures file ({error})") from None
+        return [_crop(file["patches"][rank], int(rank), query.labels) for rank in query.ranks[:limit]]
 
 
 def _crop(group: h5py.Group, rank: int, labels: Path | None) -> Crop:
     def ints(name: str) -> tuple[int, ...]:
         return tuple(int(value) for value in group.attrs[name])
 
-    image = group["image"][()]
-    uncertainty = group["uncertainty"][()].astype(np.float32) if "uncertainty" in group else None
+    image = _picture(group["image"], "uint8")
+    uncertainty = None
+    if "uncertainty" in group:
+        uncertainty = _picture(group["uncertainty"], "float16").astype(np.float32)
+        if uncertainty.shape != image.shape or not np.isfinite(uncertainty).all():
+            raise ValueError(f"the uncertainty of picture {rank} does not fit its image, or is not finite")
     case, start = str(group.attrs["case"]), ints("crop_start_zyx")
     # Files written before large crops were stored coarser do not say it.
     stride = ints("stride_zyx") if "stride_zyx" in group.attrs else (1, 1, 1)
@@ -170,6 +171,13 @@ def _crop(group: h5py.Group, rank: int, labels: Path | None) -> Crop:
         uncertainty=uncertainty,
         label=None if labels is None else _label(labels, case, start, stride, image.shape),
     )
+
+
+def _picture(stored: h5py.Dataset, kind: str) -> npt.NDArray[Any]:
+    """A picture that is as small as they are written."""
+    if stored.dtype != kind or stored.ndim != 3 or not all(0 < length <= MOST_VOXELS for length in stored.shape):
+        raise ValueError(f"{stored.name} is {stored.dtype} of shape {stored.shape}, no picture of a patch")
+    return stored[()]  # type: ignore[no-any-return]
 
 
 def _label(

@@ -29,7 +29,7 @@ class Tables:
         path = folder / "statistics.json"
         statistics = read_json(path)
         for name in ("alpha", "bootstrap_draws"):
-            if name not in statistics:
+            if not isinstance(statistics, dict) or name not in statistics:
                 raise UserError(f"{path}: {name} is missing; is {folder} a folder of tables?")
         return cls(design, frames, statistics)
 

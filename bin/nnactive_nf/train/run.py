@@ -86,8 +86,10 @@ def train(
     """
     dataset = Dataset.open(prepared)
     labels = read_labels(labels_file, shapes=dataset.shapes)
-    if labels.classes != dataset.classes:
-        raise UserError(f"{labels_file}: its classes are not those of {prepared}")
+    dataset.check_owner(labels_file, labels.dataset, labels.classes)
+    if (labels.node, labels.cycle) != (node, settings.cycle):
+        asked = f"asked for is {node}, cycle {settings.cycle}"
+        raise UserError(f"{labels_file}: labels of node {labels.node}, cycle {labels.cycle}; {asked}")
     plans = training_plans(
         dataset.plans, dataset.configuration, settings.train_patch_size, settings.features, settings.batch_size
     )

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import file_digest, read_json, whole_file, write_json
-from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold, stored_fold
+from nnactive_nf.core.files import file_digest, read_json, write_json
+from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold, save_torch, stored_fold
 
 
 def training_digest(rests_on: Mapping[str, Any]) -> str:
@@ -119,8 +117,7 @@ class TrainingStore:
 
     def save_latest(self, state: Mapping[str, Any]) -> None:
         """Write the state at the end of an epoch."""
-        with whole_file(self.folder / "latest.pth") as temporary:
-            torch.save(dict(state) | {"digest": self.digest}, temporary)
+        save_torch(self.folder / "latest.pth", dict(state) | {"digest": self.digest})
 
     def finish(self, checkpoint: FoldCheckpoint, record: Mapping[str, Any]) -> None:
         """Keep the finished fold. Where another run was faster, its fold stays."""

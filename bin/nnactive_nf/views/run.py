@@ -14,8 +14,8 @@ import numpy.typing as npt
 from skimage.transform import downscale_local_mean
 
 from nnactive_nf.core.dataset import Dataset
-from nnactive_nf.core.files import create_hdf5
 from nnactive_nf.core.geometry import Box, Shape, as_shape
+from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.strategies import Named, registry
 from nnactive_nf.core.uncertainty import UncertaintyMaps
