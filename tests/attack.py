@@ -47,14 +47,13 @@ from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.labels import Labels, read_labels, write_labels
 from nnactive_nf.core.nnunet import load_fold, load_torch, save_fold
 from nnactive_nf.core.patients import case_groups
-from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.query_table import read_query, write_query
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.strategy_file import load_strategies
 from nnactive_nf.core.uncertainty import MAPS, UncertaintyMaps
 from nnactive_nf.forecast.plan import read_plan
 from nnactive_nf.forecast.trace import read_trace
-from nnactive_nf.query.run import Settings, query
-from nnactive_nf.query.run import write as write_query_files
+from nnactive_nf.query.run import Settings, as_table, query
 from nnactive_nf.report.gallery import find_queries, read_crops
 from nnactive_nf.report.tables import Tables
 
@@ -163,11 +162,8 @@ def make_files(folder: Path) -> Path:
     reference = Labels("tiny", "", -1, tiny.CLASSES, truth, spacings_mm={"t": (2.0, 1.0, 1.0)})
     write_labels(folder / "reference.h5", reference, "reference")
     start = Settings("random", seed=1, cycle=0, cycles=2, size=3, patch_zyx=(2, 2, 2), start=True)
-    picks, pool, choice = query(folder / "prepared", start)
-    write_query_files(
-        picks, pool, choice, node="tiny-c00", strategy="random", view_patches=0, out=folder / "query.csv",
-        views=folder / "views.h5",
-    )  # fmt: skip
+    picks, _, _ = query(folder / "prepared", start)
+    write_query(folder / "query.csv", as_table(picks))
     labels = annotate(
         folder / "prepared", folder / "oracle.h5", folder / "query.csv", strategy="random", node="tiny-c00", cycle=0
     )
@@ -461,7 +457,7 @@ SINGLE: dict[str, dict[str, tuple[Callable[[Path], object], str]]] = {
         "Dice of text": (_put(foreground_mean__Dice="x"), "not nnU-Net's evaluation"),
         "a mean that is a list": (_put(mean=[]), "not nnU-Net's evaluation"),
     },
-    "statistics.json": {"no alpha": (_without("alpha"), "not the settings of the statistics")},
+    "statistics.json": {"no alpha": (_without("alpha"), "alpha is missing")},
     "metrics.csv": {"a column less": (_cell("node", "gone"), "metrics.csv")},
     "queries.csv": {"a column less": (_cell("chosen_by", "gone"), "queries.csv")},
 }  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_class_that_a_training_does_not_see_is_told(
         prepared / "prepared",
         tmp_path / "labels.h5",
         settings,
-        "n",
+        "node",
         "cpu",
         1,
         tmp_path / "store",

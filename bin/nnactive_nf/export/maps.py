@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.grid import CaseGrid
+from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.image_files import write_nifti
 from nnactive_nf.core.uncertainty import MAPS, VERSION, UncertaintyMaps
 
