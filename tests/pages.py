@@ -143,8 +143,9 @@ def columns_of_tables() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for table in tables(ROOT / "docs" / "outputs.md"):
         header, *rows = table.rows
-        if header[0] == "column":
-            found[names_in(table.before)[0]] = [name for row in rows for name in names_in(row[0])]
+        file = next((name for name in names_in(table.before) if name.endswith(".csv")), "")
+        if header[0] == "column" and file != "cases.csv":  # which is no file of `tables/`
+            found[file] = [name for row in rows for name in names_in(row[0])]
         elif header[-1] == "columns":
             found |= {names_in(row[0])[0]: names_in(row[-1]) for row in rows}
     return found

@@ -26,10 +26,10 @@ workflow PRODUCTS {
         .join(ensembles)
 
     // [node, what is made and where, files]
-    exported = ensembles.map { node, folders -> [node, 'folds', [], folders] }
-        .mix(best.map { node, folders -> [node, 'best', [], folders] })
+    exported = ensembles.map { node, folders -> [node, 'folds', '', folders] }
+        .mix(best.map { node, folders -> [node, 'best', '', folders] })
         .mix(maps.map { node, names, files -> [node, 'maps', names, files] })
-        .mix(labels.map { node, masks -> [node, 'labels', [], masks] })
+        .mix(labels.map { node, masks -> [node, 'labels', '', masks] })
         .flatMap { node, source, names, files -> exports_of(plan, node, source, names).collect { settings -> [node, settings, files] } }
 
     // [node, settings, prepared folder, raw folder or [], files, memory]
