@@ -86,7 +86,7 @@ def test_the_same_for_any_number_of_shards(text: str, tmp_path: Path) -> None:
         tiny.uncertainty(tmp_path / f"part_{i}.h5", dataset, {c: maps[c] for c in cases})
         for i, cases in enumerate([["case_3"], ["case_0", "case_2"], ["case_1"]])
     ]
-    asked = Settings(text, 7, 2, 4, 6, (4, 4, 4))
+    asked = Settings(text, 7, 1, 4, 6, (4, 4, 4))
     found = [
         query(tmp_path / "prepared", asked, oracle_file=tmp_path / "oracle.h5", uncertainty_files=files)[0]
         for files in (whole, parts, parts[::-1])
