@@ -117,8 +117,10 @@ print_env() {
 
 # A Debian 12 root folder from the packages' own source. It gets this machine's certificates and pip's settings to use
 # them, for networks that look into their traffic: images made from it are for this machine.
-make_base() {
+make_base() ( # a shell of its own, whose end opens the lock
     local mirror bundle=/etc/ssl/certs/ca-certificates.crt
+    exec 9>"$base.lock" # of two that are started at once, the second finds it made
+    flock 9
     [ ! -e "$base/etc/debian_version" ] || return 0
     mirror=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.sources)
     rm -rf "$base.part"
@@ -127,7 +129,7 @@ make_base() {
     cp "$bundle" "$base.part$bundle"
     printf '[global]\ncert = %s\n' "$bundle" > "$base.part/etc/pip.conf"
     mv "$base.part" "$base"
-}
+)
 
 image() {
     as_root image

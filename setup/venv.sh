@@ -7,6 +7,11 @@ venv="$root/.venv"
 
 need() { echo "setup: $1" >&2; exit 1; }
 
+# Of two that are started at once, the second waits and finds all done.
+mkdir -p "$root/.tools"
+exec 9>"$root/.tools/venv.lock"
+! command -v flock >/dev/null || flock 9 # which macOS lacks
+
 find_python() {
     local name
     for name in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do

@@ -102,11 +102,15 @@ def test_mavens_takes_the_place_of_an_old_one_with_the_class_that_it_lacks(proje
     assert done.returncode == 0, done.stderr
     assert "taking Maven's instead" in done.stderr
     asked = (project / "asked").read_text().splitlines()
-    assert [line.split()[0] for line in asked] == ["mvn", "java"]
-    assert asked[1].endswith(f"-d {project}/.tools/nextflow/classes {project}/setup/nextflow/TraceUtils.groovy")
+    lib = f"{project}/.tools/nextflow/lib"
+    assert [line.split()[0] for line in asked] == ["mvn", "java", "java", "java"]
+    assert asked[1].endswith(f"-d {lib}/trace {project}/setup/nextflow/TraceUtils.groovy")
+    assert asked[2].endswith(f"Pack.groovy {lib}/trace {lib}/trace.jar")
+    assert f"-XX:ArchiveClassesAtExit={project}/.tools/nextflow/classes.jsa" in asked[3]
+    assert asked[3].endswith(f"run {project}/main.nf --help")
     launcher = project / ".tools/bin/nextflow"
     assert not launcher.is_symlink()
-    assert "$here/nextflow/classes:$here/nextflow/lib/*" in launcher.read_text()
+    assert '-cp "$here/nextflow/lib/*"' in launcher.read_text()
     assert set_up(project).stderr == "", "nothing is done twice"
 
 
