@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from conftest import Run, copy_project, run_nextflow
 from decathlon import decathlon_head
-from test_parameters import errors_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -111,18 +110,6 @@ def test_without_network_the_error_is_one_line(project: Path, tmp_path: Path) ->
     assert line.startswith("ERROR: Task09_Spleen: cannot be downloaded (the server answers 404 ")
     assert line.endswith(f"put it at {tmp_path}/my downloads/Task09_Spleen.tar and run again")
     assert list((tmp_path / "my downloads").iterdir()) == []
-
-
-def test_mistakes_are_told_before_any_task(tmp_path: Path) -> None:
-    (tmp_path / "study.csv").write_text("input,dataset\nmsd:Task04_Hipocampus,a\nmsd:Spleeen,b\nmsd:Heart,c\n")
-    run = run_nextflow(tmp_path, timeout=HANG, input="study.csv", download_dir="/proc/downloads")
-    assert errors_of(run) == [
-        "study.csv, row 1: input msd:Task04_Hipocampus: the Decathlon has no task of that name; "
-        "did you mean msd:Task04_Hippocampus?",
-        "study.csv, row 2: input msd:Spleeen: the Decathlon has no task of that name; did you mean msd:Spleen?",
-        "study.csv, row 3: download_dir /proc/downloads: cannot write to /proc; "
-        "is it a folder, and may you write to it?",
-    ]
 
 
 def test_a_stub_run_downloads_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Parameters: described once, defaults that agree with it, and every mistake told before the first task."""
+"""Parameters: described once, defaults that agree with it, and every mistake told before the first task.
+
+More mistakes in tests/pipeline/test_functions.py.
+"""
 
 from __future__ import annotations
 
@@ -99,63 +102,6 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: st
         "--mirroring maybe: must be true or false",
         f"--groups {tmp_path}/groups.csv: no such file",
     ])  # fmt: skip
-
-
-def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> None:
-    """A data folder without dataset.json, results below a file, a store where nobody can write.
-
-    What options strategies have, and what the data can give, CHECK tells (tests/unit/test_check.py).
-    """
-    (tmp_path / "data").mkdir()
-    (tmp_path / "file").write_text("")
-    run = nextflow(
-        timeout=HANG, input="data", outdir="file/results", checkpoint_store="/proc/checkpoints", folds=7, start_size=6,
-        strategies="random,randon,randon,power_bald:bta=1,class_pe:cap,random",
-        start_strategy="predictive_entropy", seeds="3,4,3", cleanup_work=True, publish_uncertainty=True,
-    )  # fmt: skip
-    same_lines(errors_of(run), [
-        "--input data: no dataset.json in it",
-        "--strategies: unknown strategy 'randon'; did you mean 'random'?",
-        "--start_strategy predictive_entropy: it needs a model, and there is none at the start; use one of random, ",
-        "--seeds: 3 is named twice",
-        "--start_size 6: 7 folds need at least one patch each",
-        "--outdir file/results: cannot write to",
-        "--checkpoint_store /proc/checkpoints: cannot write to /proc",
-        "--cleanup_work: it empties the maps that --publish_uncertainty wants to keep",
-    ])  # fmt: skip
-
-
-def test_a_users_strategies_are_known_by_their_file(nextflow: Callable[..., Run], tmp_path: Path) -> None:
-    """Whether a name is in the file is for CHECK to say; what maps it wants must be known before."""
-    own = tmp_path / "own.py"
-    own.write_text('MAPS: list[str] = [\n    "prediction",\n]\n\ndef mine(image):\n    pass\n')
-    run = nextflow(timeout=HANG, input="nowhere", strategy_file=own, strategies="mine:x=1", start_strategy="mine")
-    same_lines(errors_of(run), [
-        "--input nowhere: no such folder",
-        "--start_strategy mine: it needs a model, and there is none at the start; use one of random, ",
-    ])  # fmt: skip
-
-
-def test_no_input(nextflow: Callable[..., Run]) -> None:
-    same_lines(errors_of(nextflow(timeout=HANG)), ["--input is missing"])
-
-
-def test_a_strategy_file_that_is_not_there(nextflow: Callable[..., Run]) -> None:
-    run = nextflow(timeout=HANG, input="phantom", strategies="mine", plan=True, strategy_file="x.py")
-    same_lines(errors_of(run), ["--strategy_file x.py: no such file"])
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (lambda folder: None, "--input data: no such folder"),
-        (lambda folder: folder.write_text(""), "--input data: not a folder"),
-    ],
-    ids=["missing", "a file"],
-)
-def test_inputs(nextflow: Callable[..., Run], tmp_path: Path, make: Callable[[Path], object], expected: str) -> None:
-    make(tmp_path / "data")
-    same_lines(errors_of(nextflow(timeout=HANG, input="data")), [expected])
 
 
 def test_a_parameter_file_with_lists_and_spaces(nextflow: Callable[..., Run], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run, run_nextflow
+from conftest import Run, run_nextflow
 from preflight_table import of, table
 
 pytestmark = pytest.mark.pipeline
@@ -103,60 +102,6 @@ def test_no_container_engine_and_no_folder_for_results(tmp_path: Path) -> None:
         start = of(lines, "task starts", label)
         assert (start.state, start.what) == ("FAULT", "the container engine podman is not found")
     assert "install podman" in of(lines, "task starts", "cpu_low").remedy
-
-
-FUNCTIONS = """
-include { clock_cells ; finding_line ; task_lines } from '%s/functions/preflight_table.nf'
-
-workflow {
-    def now = 1000000L
-    def times = [now - 3600000, now - 3000, now + 30000, now + 63000, now + 160000]
-    def crashed = [exit: 139, folder: file('task'), fatal: false, at: now]
-    def seen = [started: now, token: 'token', patience: 0, node: 'launcher', tasks: [PREFLIGHT_GPU: crashed]]
-    def finding = [check: 'work folder', state: 'ok', what: 'seen', remedy: '', wrote: "${file('there')}", time: 0]
-    def told = [
-        clocks: times.collect { time -> clock_cells(time, now, now + 60000) },
-        seen: finding_line(seen, [at: now], 'node (cpu)', finding),
-        unseen: finding_line(seen, [at: now], 'node (cpu)', finding + [wrote: "${file('nowhere')}"]),
-        crashed: task_lines(seen, 'PREFLIGHT_GPU', 'gpu'),
-    ]
-    println "told: ${groovy.json.JsonOutput.toJson(told)}"
-}
-"""
-
-
-def test_what_only_the_launcher_can_tell(tmp_path: Path) -> None:
-    """Clocks that differ, a file that does not arrive, and a task that crashed in the middle of a check."""
-    (tmp_path / "there").write_text("token")
-    task = tmp_path / "task"
-    task.mkdir()
-    finding = {"check": "cores and memory", "state": "ok", "what": "enough", "remedy": "", "wrote": "", "time": 0}
-    (task / ".command.out").write_text(
-        "preflight node: inner\npreflight folder: task\npreflight place: slurm, docker, image\n"
-        f"preflight check: cores and memory\npreflight finding: {json.dumps(finding)}\npreflight check: GPU\n"
-    )
-    (task / ".command.log").write_text("bash: line 1: 7 Segmentation fault (core dumped)\npreflight node: gpu03\n")
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "bin").symlink_to(ROOT / "bin")
-    (project / "main.nf").write_text(FUNCTIONS % ROOT)
-    run = run_nextflow(tmp_path, project=project)
-    assert run.returncode == 0, run.output
-    told = json.loads(run.stdout.split("told: ", 1)[1].splitlines()[0])
-
-    behind, close, within, close_too, ahead = told["clocks"]
-    assert [close, within, close_too] == [{"what": "agrees with the launcher's"}] * 3
-    assert (behind["state"], behind["what"]) == ("warning", "3600 s or more behind the launcher's")
-    assert ahead["what"] == "100 s or more ahead of the launcher's"
-    assert told["seen"]["state"] == "ok"
-    assert told["unseen"]["state"] == "FAULT"
-    assert "nowhere: written there, not seen by the launcher" in told["unseen"]["what"]
-    assert [(line["state"], line["check"]) for line in told["crashed"]] == [
-        ("ok", "task starts"), ("ok", "cores and memory"), ("FAULT", "GPU"), ("-", "not tried"),
-    ]  # fmt: skip
-    assert {line["where"] for line in told["crashed"]} == {"gpu03 (gpu)"}, "not the container's own name"
-    assert told["crashed"][2]["what"] == "exit status 139: bash: line 1: 7 Segmentation fault (core dumped)"
-    assert told["crashed"][2]["remedy"].endswith("/task/.command.log")
 
 
 def test_no_scheduler(tmp_path: Path) -> None:

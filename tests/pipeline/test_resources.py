@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from math import ceil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, VERSIONS, copy_project, run_nextflow
+from conftest import copy_project, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
 GIB = 2**30
-THERE = int(re.findall(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[0]) * 1024
-# what is asked for, and the GiB that are due: a query needs 9.5 and 2 for each core, a training 1
-ASKED = {
-    "memory_of([attempt: 1, executor: 'slurm'], 8, needs_of(told).query)": 10,
-    "memory_of([attempt: 1, executor: 'slurm'], 8, needs_of(told).query, 4)": 18,
-    "memory_of([attempt: 2, executor: 'slurm'], 8, needs_of(told).query, 4)": 36,
-    "memory_of([attempt: 40, executor: 'local'], 8, needs_of(told).query, 4)": ceil(THERE / GIB),
-    "memory_of([attempt: 1, executor: 'slurm'], 8, needs_of(told).train)": 8,
-    "memory_of([attempt: 1, executor: 'slurm'], 4, needs_of(empty).query, 4)": 4,
-    "memory_of([attempt: 3, executor: 'slurm'], 8)": 24,
-}
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_task_asks_for(tmp_path: Path, version: str) -> None:
-    need = {"query": {"bytes": int(9.5 * GIB), "each": 2 * GIB}, "train": {"bytes": GIB, "each": 0}}
-    (tmp_path / "told.json").write_text(json.dumps({"cases": 2, "memory": need}))
-    (tmp_path / "empty.json").touch()
-    (tmp_path / "main.nf").write_text(
-        f"include {{ memory_of ; needs_of }} from '{ROOT}/functions/resources.nf'\nworkflow {{\n"
-        f"    def told = file('{tmp_path}/told.json')\n    def empty = file('{tmp_path}/empty.json')\n"
-        f"    println('found ' + [{', '.join(ASKED)}]*.toBytes().join(' '))\n}}\n"
-    )
-    done = run_nextflow(tmp_path, project=tmp_path, timeout=900, version=version)
-    assert done.returncode == 0, done.output
-    (found,) = re.findall(r"^found (.*)$", done.stdout, flags=re.MULTILINE)
-    assert [ceil(int(value) / GIB) for value in found.split()] == list(ASKED.values())
 
 
 def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) -> None:

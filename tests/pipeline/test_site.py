@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, VERSIONS, copy_project, run_nextflow
+from conftest import VERSIONS, copy_project, run_nextflow
 
 pytestmark = pytest.mark.pipeline
 
@@ -47,46 +46,6 @@ def test_a_lost_training_is_no_success(tmp_path: Path, version: str) -> None:
     assert done.returncode != 0, done.output
     assert "1 of 1 ensembles were not evaluated: phantom-main-s7-c00\n" in done.output
     assert "Done." not in done.output and "The run has failed" in done.output
-
-
-FAR = """
-include { far_errors } from '%s/functions/site.nf'
-
-workflow {
-    main:
-    def places = [
-        near: ['/work', 'results', 'checkpoints'],
-        far: ['s3://bucket/work', 'results', 'checkpoints'],
-        whole: ['s3://bucket/work', '/mnt/results', '/mnt/checkpoints'],
-        bucket: ['s3://bucket/work', 's3://bucket/results', 's3://bucket/checkpoints'],
-        store: ['/work', 'results', 's3://bucket/checkpoints'],
-    ]
-    def told = places.collectEntries { name, place ->
-        [name, far_errors([outdir: place[1], checkpoint_store: place[2]], place[0])]
-    }
-    println('told ' + groovy.json.JsonOutput.toJson(told))
-}
-"""
-
-
-@each_version
-def test_places_that_tasks_elsewhere_do_not_have(tmp_path: Path, version: str) -> None:
-    (tmp_path / "mini").mkdir()
-    (tmp_path / "mini" / "main.nf").write_text(FAR % ROOT)
-    done = run_nextflow(tmp_path, project=tmp_path / "mini", version=version, measured=False, timeout=300)
-    assert done.returncode == 0, done.output
-    told = json.loads(re.findall(r"^told (.*)$", done.stdout, flags=re.MULTILINE)[0])
-    mount = "the path of a file system that all tasks mount is wanted, such as /mnt/shared/checkpoints"
-    assert told == {
-        "near": [],
-        "far": [
-            "--outdir results: the work folder is s3://bucket/work; give a folder there too, or a whole path",
-            f"--checkpoint_store checkpoints: {mount}",
-        ],
-        "whole": [],
-        "bucket": [f"--checkpoint_store s3://bucket/checkpoints: {mount}"],
-        "store": [f"--checkpoint_store s3://bucket/checkpoints: {mount}"],
-    }
 
 
 # As the loop of workflows/active_learning.nf: each message asks for the next one, and the last is the third.

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import VERSIONS, Run, run_nextflow
+from conftest import VERSIONS, run_nextflow
 from schemas import study_errors
+from test_parameters import errors_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -66,24 +67,12 @@ def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, version: str, 
     assert len(design["trajectories"]) == 2 * 2 + 3 * 2 + 1
 
 
-def refused(folder: Path, table: str, *, name: str = "study.csv", **params: object) -> list[str]:
-    """The lines that a run with this table ends with, before any task."""
-    (folder / name).write_text(table, encoding="latin-1")
-    done: Run = run_nextflow(folder, *STUB, input=name, **params)
-    assert done.returncode != 0
-    assert not done.trace
-    assert "Exception" not in done.output
-    return [
-        line.removeprefix("ERROR ~ ").removeprefix("ERROR: ") for line in done.output.splitlines() if "ERROR" in line
-    ]
-
-
 def test_all_mistakes_in_a_table_are_named_with_their_rows(tmp_path: Path) -> None:
-    lines = refused(
-        tmp_path,
-        "dataset,input,regime,start_size,colour,outdir,cycles\none,phantom,low,none,red,here,2\n,,low,8,,,0\n",
+    """More of them in tests/pipeline/test_functions.py."""
+    (tmp_path / "study.csv").write_text(
+        "dataset,input,regime,start_size,colour,outdir,cycles\none,phantom,low,none,red,here,2\n,,low,8,,,0\n"
     )
-    assert lines == [
+    assert errors_of(run_nextflow(tmp_path, *STUB, input="study.csv")) == [
         "study.csv, row 1: unknown column 'colour'; did you mean 'folds'?",
         "study.csv, row 1: 'outdir' is for the whole run; give it as --outdir",
         "study.csv, row 1: start_size none: must be a whole number",
@@ -92,46 +81,8 @@ def test_all_mistakes_in_a_table_are_named_with_their_rows(tmp_path: Path) -> No
     ]
 
 
-def test_rows_are_checked_with_each_other(tmp_path: Path) -> None:
-    lines = refused(
-        tmp_path,
-        "dataset,input,regime,strategies,test_fraction,full_reference\n"
-        "one,phantom,low,random,0.5,true\n"
-        "one,phantom,low,randum,0.25,\n"
-        "one,phantom,full,random,0.5,\n"
-        "two,nowhere,low,random,,\n",
-    )
-    assert lines == [
-        "study.csv, row 2: strategies: unknown strategy 'randum'; did you mean 'random'?",
-        f"study.csv, row 4: input {tmp_path}/nowhere: no such folder; "
-        "an nnU-Net raw or a Decathlon folder is wanted, or 'phantom'",
-        "study.csv, rows 1 and 2: both are data set one, regime low; give one another regime",
-        "--regime full: --full_reference takes this name; choose another",
-        "study.csv, rows 1 and 2 and 3: data set one has more than one test_fraction; name them apart (column dataset)",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "table", "line"),
-    [
-        ("study.csv", "dataset,regime\none,low,8\n", "row 1 has 3 cells, the header has 2"),
-        ("study.csv", "dataset;input\none;phantom\n", "its cells are separated by semicolons"),
-        ("study.csv", 'dataset,input,regime\none,phantom,"low\n', "Missing double-quote"),
-        ("study.csv", "dataset,input\none,K\xf6rper\n", "not text in UTF-8"),
-        ("study.json", '[{"dataset": ', "neither YAML nor JSON"),
-        ("study.yml", "dataset: one\n", "a list of rows is wanted, each with `name: value` lines"),
-    ],
-)  # fmt: skip
-def test_what_is_no_table_says_so(tmp_path: Path, name: str, table: str, line: str) -> None:
-    (found,) = refused(tmp_path, table, name=name)
-    assert found.startswith(f"--input {name}: {line}")
-
-
 def test_the_data_folder_is_for_tables_and_fills_in_their_inputs(tmp_path: Path, hippocampus: Path) -> None:
-    table = "regime,input\nlow,\nhigh,\n"
-    lines = refused(tmp_path, table, data=tmp_path / "nowhere")
-    assert lines == [f"--data {tmp_path}/nowhere: no such folder"]
-    (tmp_path / "study.csv").write_text(table)
+    (tmp_path / "study.csv").write_text("regime,input\nlow,\nhigh,\n")
     done = run_nextflow(tmp_path, *STUB, input="study.csv", data=hippocampus)
     assert done.returncode == 0, done.output
     assert (tmp_path / "results" / "metrics" / f"{hippocampus.name}-high-s12345-c00.json").exists()
