@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -175,6 +176,10 @@ def job_script(folder: Path, profile: str, process: str, **params: object) -> st
     return scripts[0].read_text()
 
 
+# What a shell would take apart, or run.
+ODD = '-it\'s "here" $(touch RAN) `touch RAN` ;touch RAN; & a'
+
+
 @pytest.mark.parametrize(
     ("profile", "process", "wanted", "unwanted"),
     [
@@ -183,16 +188,20 @@ def job_script(folder: Path, profile: str, process: str, **params: object) -> st
         ("lsf,singularity,gpu", "TRAIN", ["#BSUB -gpu num=1", "singularity exec", "--nv"], []),
         ("pbspro,podman,gpu", "TRAIN", ["ncpus=1", "ngpus=1", "--device nvidia.com/gpu=all"], []),
         ("sge,docker,cpu", "TRAIN", ["docker run", "--shm-size 8g"], ["-l gpu", "--gpus"]),
-        ("sge,podman", "TRAIN", ["#$ -l gpu=1"], []),
+        ("sge,apptainer", "TRAIN", ["#$ -l gpu=1", "apptainer exec"], []),
+        ("slurm,charliecloud", "TRAIN", ["--gres=gpu:1", "ch-run"], []),
     ],
 )
 def test_job_scripts(tmp_path, profile, process, wanted, unwanted):
-    script = job_script(tmp_path, profile, process, checkpoint_store="/somewhere/store")
+    store = f"/shared/{ODD}"
+    script = job_script(tmp_path, profile, process, checkpoint_store=store)
     for text in wanted:
         assert text in script, text
     for text in unwanted:
         assert text not in script, text
-    if process == "TRAIN":
-        assert "/somewhere/store" in script
+    if process == "TRAIN":  # which is given the store, as one word of its shell
+        (line,) = [line for line in script.splitlines() if "/shared/-it" in line]
+        mounted = store if {"apptainer", "singularity"}.intersection(profile.split(",")) else f"{store}:{store}"
+        assert mounted in shlex.split(line)
         assert re.search(r"pgrep -f \"\$NXF_TASK_WORKDIR/.command.sh\"", script)
     assert "CUDA_VISIBLE_DEVICES" in script

@@ -1,29 +1,20 @@
-"""Paths of odd names are words of a task's shell and nothing more: blanks, quotes, `$()`, `;` and a leading `-`."""
+"""Paths of odd names are words of a task's shell and nothing more: blanks, quotes, `$()`, `;` and a leading `-`.
+
+The checkpoint store's, which container engines are given, in tests/pipeline/test_profiles.py.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import run_nextflow
-from test_profiles import ENGINES, job_script
+from test_profiles import ODD
 
 pytestmark = pytest.mark.pipeline
-
-ODD = '-it\'s "here" $(touch RAN) `touch RAN` ;touch RAN; & a'
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_checkpoint_store_is_one_word_for_each_engine(engine: str, tmp_path: Path) -> None:
-    store = f"/shared/{ODD}"
-    script = job_script(tmp_path, f"slurm,{engine},gpu", "TRAIN", checkpoint_store=store)
-    (line,) = [line for line in script.splitlines() if "/shared/-it" in line]
-    mounted = {"apptainer": store, "singularity": store}.get(engine, f"{store}:{store}")
-    assert mounted in shlex.split(line)
 
 
 def test_inputs_of_odd_names_reach_the_commands_and_run_nothing(phantom: Path, tmp_path: Path) -> None:
