@@ -25,6 +25,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--free-masks", type=FILE, help="Folder of masks of what costs nobody time.")
 @click.option("--strategy-file", type=FILE, help="Python file with strategies of your own.")
 @click.option("--shown-strategy-file", help="That file's path in messages.")
+@click.option("--trainer-file", type=FILE, help="Python file with a trainer of your own.")
+@click.option("--shown-trainer-file", help="That file's path in messages.")
 @click.option(
     "--rows",
     required=True,
@@ -34,7 +36,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--out", required=True, type=FILE, help="JSON file of sizes to make.")
 @reports_user_errors
 def main(
-    folder: Path, shown: str | None, name: str, shown_strategy_file: str | None, rows: str, out: Path, **options: object
+    folder: Path,
+    shown: str | None,
+    name: str,
+    shown_strategy_file: str | None,
+    shown_trainer_file: str | None,
+    rows: str,
+    out: Path,
+    **options: object,
 ) -> None:
     """Check all of a raw data set and its settings that needs no voxels."""
     from nnactive_nf.check.run import Settings, check
@@ -43,6 +52,7 @@ def main(
     settings = Settings(
         shown=shown or str(folder),
         shown_strategy_file=shown_strategy_file or str(options["strategy_file"]),
+        shown_trainer_file=shown_trainer_file or str(options["trainer_file"]),
         rows=tuple(Demands.of(row) for row in json.loads(rows)),
         **options,
     )

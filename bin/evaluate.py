@@ -27,6 +27,7 @@ from nnactive_nf.core.options import Name
 @click.option(
     "--probabilities", is_flag=True, help="Beside the segmentations, the probabilities of the classes (.npz)."
 )
+@click.option("--trainer-file", type=click.Path(path_type=Path), help="Python file of the trainer, if one was given.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to make.")
 @click.argument("folds", nargs=-1, required=True, type=click.Path(path_type=Path))
 @reports_user_errors

@@ -25,6 +25,7 @@ KINDS = ["model", "predictions", "uncertainty", "queries", "labels", "nnunet_raw
 @click.option("--mirroring/--no-mirroring", default=None, help="Average mirrored windows; as the run by default.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
+@click.option("--trainer-file", type=PATH, help="Python file of the run's trainer, where --trainer_file was given.")
 @click.option("--out", required=True, type=PATH, help="Folder to make.")
 @click.argument("files", nargs=-1, type=PATH)
 @reports_user_errors

@@ -19,6 +19,7 @@ from nnactive_nf.core.options import Name
 @click.option("--tile-step", default=0.75, show_default=True, type=click.FloatRange(0, 1, min_open=True))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
+@click.option("--trainer-file", type=click.Path(path_type=Path), help="Python file of the trainer, if one was given.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to make.")
 @click.argument("folds", nargs=-1, required=True, type=click.Path(path_type=Path))
 @reports_user_errors

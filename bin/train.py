@@ -29,6 +29,7 @@ from nnactive_nf.core.options import ZYX, Name
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="The checkpoint store.")
 @click.option("--code", required=True, help="Digest of the code that a training rests on.")
+@click.option("--trainer-file", type=click.Path(path_type=Path), help="Python file with a trainer of your own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @reports_user_errors
 def main(
@@ -40,13 +41,14 @@ def main(
     store: Path,
     code: str,
     out: Path,
+    trainer_file: Path | None,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
     from nnactive_nf.train.run import Settings, StoppedError, train
 
     try:
-        train(prepared, labels_file, Settings(**options), node, device, threads, store, code, out)
+        train(prepared, labels_file, Settings(**options), node, device, threads, store, code, out, trainer_file)
     except StoppedError as end:
         print(
             f"told to end by signal {end.number}; the training goes on from here when it is run again", file=sys.stderr

@@ -29,6 +29,7 @@ def check_settings(rows) {
         test_fraction: rows[0].test_fraction,
         group_pattern: rows[0].group_pattern,
         shown_strategy_file: rows[0].strategy_file,
+        shown_trainer_file: rows[0].trainer_file,
         rows: groovy.json.JsonOutput.toJson(loops),
     ]
 }
@@ -71,6 +72,11 @@ def views_settings(row, trajectory, node) {
 
 def annotate_settings(row, trajectory, node) {
     [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy, free_background: row.free_background ?: null]
+}
+
+// The user's trainer, or []. It trains, and all that loads its networks is given it, since it may have built them.
+def trainer_of(row) {
+    row.trainer_file ? file(row.trainer_file) : []
 }
 
 def train_settings(row, node) {

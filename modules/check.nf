@@ -12,8 +12,8 @@ process CHECK {
 
     input:
     // name; [name, shown, configuration, ..., rows]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; the user's strategies or []
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*')
+    // digest of the folders' files; the user's strategies or []; the user's trainer or []
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*'), path(trainer_file, stageAs: 'trainers/*')
     val code
 
     output:
@@ -24,7 +24,7 @@ process CHECK {
     # code ${code}, data ${state}
     ${thread_limits(1)}
     check.py --input ${raw} ${options(settings)} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
-        ${file_option('--strategy-file', strategy_file)} --out check_${dataset}.json
+        ${file_option('--strategy-file', strategy_file)} ${file_option('--trainer-file', trainer_file)} --out check_${dataset}.json
     """
 
     stub:

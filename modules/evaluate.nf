@@ -1,7 +1,7 @@
 /*
  * EVALUATE: a node's ensemble on the test set.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -12,8 +12,9 @@ process EVALUATE {
     memory { memory_of(task, 8, need) }
 
     input:
-    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds; [bytes, each] of memory
-    tuple val(node), val(settings), path(prepared), path(reference), path(folds), val(need)
+    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds;
+    // the user's trainer or []; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(reference), path(folds), path(trainer_file, stageAs: 'trainers/*'), val(need)
     val code
 
     output:
@@ -24,7 +25,8 @@ process EVALUATE {
     """
     # code ${code}
     ${thread_limits(task.cpus)}
-    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --threads ${task.cpus} --out ${node.id}.json ${folds}
+    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --threads ${task.cpus} \\
+        ${file_option('--trainer-file', trainer_file)} --out ${node.id}.json ${folds}
     """
 
     stub:

@@ -12,8 +12,9 @@ process EXPORT {
     memory { memory_of(task, 4, need) }
 
     input:
-    // node; [what, node, out, ...]; prepared folder; raw folder or []; folders of folds, uncertainty maps, or label masks; [bytes, each] of memory
-    tuple val(node), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(files), val(need)
+    // node; [what, node, out, ...]; prepared folder; raw folder or []; folders of folds, uncertainty maps, or label masks;
+    // the user's trainer or []; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(files), path(trainer_file, stageAs: 'trainers/*'), val(need)
     val code
 
     output:
@@ -23,7 +24,7 @@ process EXPORT {
     """
     # code ${code}
     ${thread_limits(1)}
-    export.py --prepared ${prepared} ${options(settings)} ${file_option('--input', raw)} ${files}
+    export.py --prepared ${prepared} ${options(settings)} ${file_option('--input', raw)} ${file_option('--trainer-file', trainer_file)} ${files}
     """
 
     stub:

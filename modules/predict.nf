@@ -1,7 +1,7 @@
 /*
  * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble: those that some strategies read.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -12,8 +12,9 @@ process PREDICT {
     memory { memory_of(task, 8, need, 'fold_probability' in settings.maps.tokenize(',') ? folds.size() : 0) }
 
     input:
-    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds; [bytes, each] of memory
-    tuple val(node), val(shard), val(settings), path(prepared), path(folds), val(need)
+    // node; shard from 0; [node, dataset, cycle, shards, maps, tile_step, device]; prepared folder; folders of folds;
+    // the user's trainer or []; [bytes, each] of memory
+    tuple val(node), val(shard), val(settings), path(prepared), path(folds), path(trainer_file, stageAs: 'trainers/*'), val(need)
     val code
 
     output:
@@ -25,7 +26,7 @@ process PREDICT {
     # code ${code}
     ${thread_limits(task.cpus)}
     predict.py --prepared ${prepared} --shard ${shard} ${options(settings)} --threads ${task.cpus} \\
-        --out ${file} ${folds}
+        ${file_option('--trainer-file', trainer_file)} --out ${file} ${folds}
     """
 
     stub:

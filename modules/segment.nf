@@ -1,7 +1,7 @@
 /*
  * SEGMENT: the pool as a node's ensemble segments it, as label files. The test set is segmented by EVALUATE.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -12,8 +12,8 @@ process SEGMENT {
     memory { memory_of(task, 8, need) }
 
     input:
-    // node; [what, node, out, ...]; prepared folder; folders of folds; [bytes, each] of memory
-    tuple val(node), val(settings), path(prepared), path(folds), val(need)
+    // node; [what, node, out, ...]; prepared folder; folders of folds; the user's trainer or []; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(folds), path(trainer_file, stageAs: 'trainers/*'), val(need)
     val code
 
     output:
@@ -23,7 +23,7 @@ process SEGMENT {
     """
     # code ${code}
     ${thread_limits(task.cpus)}
-    export.py --prepared ${prepared} ${options(settings)} --threads ${task.cpus} ${folds}
+    export.py --prepared ${prepared} ${options(settings)} --threads ${task.cpus} ${file_option('--trainer-file', trainer_file)} ${folds}
     """
 
     stub:

@@ -7,7 +7,7 @@
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
-include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; views_settings } from '../functions/settings.nf'
+include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -61,7 +61,7 @@ workflow ACTIVE_LEARNING {
             }
         )
     checked = raw.map { dataset, rows, folder, groups, free, state ->
-        [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : []]
+        [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0])]
     }
     CHECK(checked, code_digest('check'))
 
@@ -78,10 +78,10 @@ workflow ACTIVE_LEARNING {
     // it: its number must be right, and no task may be passed over (functions/site.nf).
     labels = channel.topic('labels').take(annotation_rounds(plan))
 
-    // [node, fold, settings, prepared folder, label masks, memory], one task each
+    // [node, fold, settings, prepared folder, label masks, the user's trainer or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
-        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks, need.train] }
+        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks, trainer_of(row), need.train] }
     }
     TRAIN(folds, code_digest('train'))
 
@@ -91,18 +91,19 @@ workflow ACTIVE_LEARNING {
         .groupTuple()
         .map { key, folders -> [key.getGroupTarget(), folders.toSorted { folder -> folder.name }] }
 
-    // [node, settings, prepared folder, whole masks of the test set, [folders of folds], memory]
+    // [node, settings, prepared folder, whole masks of the test set, [folders of folds], the user's trainer or [], memory]
     tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference, need ->
-        [node, evaluate_settings(row_of(plan, node), node), images, reference, folders, need.evaluate]
+        def row = row_of(plan, node)
+        [node, evaluate_settings(row, node), images, reference, folders, trainer_of(row), need.evaluate]
     }
     EVALUATE(tests, code_digest('evaluate'))
     PROGRESS(plan, labels, EVALUATE.out.metrics, evaluated)
 
-    // [node, shard, settings, prepared folder, [folders of folds], memory], for each set of maps that strategies ask for
+    // [node, shard, settings, prepared folder, [folders of folds], the user's trainer or [], memory], for each set of maps that strategies ask for
     shards = with_dataset(ensembles, prepared).flatMap { node, folders, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
         [map_sets(plan, node), 0..<row.shards].combinations().collect { names, shard ->
-            [node, shard, predict_settings(row, node, names), images, folders, need.predict]
+            [node, shard, predict_settings(row, node, names), images, folders, trainer_of(row), need.predict]
         }
     }
     PREDICT(shards, code_digest('predict'))

@@ -3,6 +3,8 @@
  * of the loop waits for it.
  */
 include { exports_of ; last_nodes ; may_be_best ; pool_settings } from '../functions/exports.nf'
+include { row_of } from '../functions/plan.nf'
+include { trainer_of } from '../functions/settings.nf'
 include { code_digest ; with_dataset } from '../functions/shell.nf'
 include { EXPORT } from '../modules/export.nf'
 include { SEGMENT } from '../modules/segment.nf'
@@ -32,14 +34,14 @@ workflow PRODUCTS {
         .mix(labels.map { node, masks -> [node, 'labels', '', masks] })
         .flatMap { node, source, names, files -> exports_of(plan, node, source, names).collect { settings -> [node, settings, files] } }
 
-    // [node, settings, prepared folder, raw folder or [], files, memory]
+    // [node, settings, prepared folder, raw folder or [], files, the user's trainer or [], memory]
     exports = with_dataset(exported, prepared).map { node, settings, files, images, _oracle, _reference, need, raw ->
-        [node, settings, images, settings.what == 'nnunet_raw' ? raw : [], files, need.export]
+        [node, settings, images, settings.what == 'nnunet_raw' ? raw : [], files, settings.what == 'model' ? trainer_of(row_of(plan, node)) : [], need.export]
     }
     EXPORT(exports, code_digest('export'))
 
-    // [node, settings, prepared folder, [folders of folds], memory]
+    // [node, settings, prepared folder, [folders of folds], the user's trainer or [], memory]
     pools = with_dataset(ensembles.filter { node, _folders -> pool_settings(plan, node) }, prepared)
-        .map { node, folders, images, _oracle, _reference, need, _raw -> [node, pool_settings(plan, node), images, folders, need.evaluate] }
+        .map { node, folders, images, _oracle, _reference, need, _raw -> [node, pool_settings(plan, node), images, folders, trainer_of(row_of(plan, node)), need.evaluate] }
     SEGMENT(pools, code_digest('export'))
 }

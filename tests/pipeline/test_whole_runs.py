@@ -126,9 +126,9 @@ def test_the_docs_name_every_column_and_no_other(phantom_run: Run, names: dict[s
 
 
 def test_the_python_of_the_docs_reads_the_results(phantom_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The strategies of docs/strategies.md are run by tests/unit/test_query_own.py."""
+    """Strategies are run by tests/unit/test_query_own.py, trainers by tests/stages/test_own_trainer.py."""
     monkeypatch.chdir(phantom_run.folder)
-    assert {page.name for page in PAGES if blocks(page, "python")} == {"outputs.md", "strategies.md"}
+    assert {page.name for page in PAGES if blocks(page, "python")} == {"outputs.md", "strategies.md", "trainers.md"}
     for block in blocks(ROOT / "docs" / "outputs.md", "python"):
         found: dict[str, Any] = {}
         exec(compile(block.text, block.where, "exec"), found)

@@ -364,14 +364,17 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
     own.write_text(
         'MAPS = ["mean_probability"]\n\ndef mine(image, power=1):\n    return image.map("mean_probability")[1]\n'
     )
+    trainer = folder / "my trainer.py"
+    trainer.touch()
 
     def run(*args: str, strategies: str, gpu: int, cpu: int) -> Run:
         (folder / "site.config").write_text(SITE.format(gpu=gpu, cpu=cpu))
         return run_nextflow(
             folder, "-profile", "test", "-c", "site.config", *args, project=mine, timeout=HANG, version=version,
-            measured=False, strategies=strategies, strategy_file=own, seeds=7, cycles=3, folds=2, shards=2,
-            patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_", cleanup_work=True,
-            publish_product="last", publish_labels="nifti", publish_predictions="test,pool,probabilities",
+            measured=False, strategies=strategies, strategy_file=own, trainer_file=trainer, seeds=7, cycles=3, folds=2,
+            shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_",
+            cleanup_work=True, publish_product="last", publish_labels="nifti",
+            publish_predictions="test,pool,probabilities",
         )  # fmt: skip
 
     return run
@@ -502,6 +505,19 @@ def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(cal
     assert all(Path(call["--store"]).is_absolute() for call in trainings)
     assert len({call["--code"] for call in trainings}) == 1
     assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
+
+
+def test_who_trains_or_loads_networks_is_given_the_trainer(calls: list[Call]) -> None:
+    """Of EXPORT's calls those for segmentations and models."""
+    for call in calls:
+        loads = call.name in ("check", "train", "predict", "evaluate") or (call.words[:4].count("--what") and {
+            "predictions", "model"
+        }.intersection(call.words))  # fmt: skip
+        assert ("--trainer-file" in call) == bool(loads), call.words
+        if loads:
+            assert call["--trainer-file"] == "trainers/my trainer.py"
+    (check,) = [call for call in calls if call.name == "check"]
+    assert check["--shown-trainer-file"].endswith("/my trainer.py")
 
 
 def test_segmentations_are_made_with_the_settings_of_the_evaluation(calls: list[Call]) -> None:

@@ -25,14 +25,16 @@ def test_inputs_of_odd_names_reach_the_commands_and_run_nothing(phantom: Path, t
     shutil.copy(phantom / "groups.csv", odd / f"{ODD}.csv")
     shutil.copytree(phantom / "labelsTr", odd / "free")
     (odd / f"{ODD}.py").write_text("MAPS = []\n\n\ndef mine(image):\n    return image.intensities()[0]\n")
+    (odd / f"{ODD} too.py").touch()
     done = run_nextflow(
         tmp_path / "launch", "-profile", "test", input=raw, groups=odd / f"{ODD}.csv", free_masks=odd / "free",
-        strategy_file=odd / f"{ODD}.py", strategies="random,mine", outdir=tmp_path / ODD,
-        checkpoint_store=tmp_path / f"store {ODD}", measured=False,
+        strategy_file=odd / f"{ODD}.py", strategies="random,mine", trainer_file=odd / f"{ODD} too.py",
+        outdir=tmp_path / ODD, checkpoint_store=tmp_path / f"store {ODD}", measured=False,
     )  # fmt: skip
     assert done.returncode != 0
     (line,) = set(re.findall(r"ERROR: (case .*)", done.output))
     assert line.endswith(f"label is missing ({raw}/labelsTr/phantom_001.nii.gz)")
+    assert f"ERROR: --trainer_file {odd / ODD} too.py: no subclass of " in done.output
     assert not list(tmp_path.rglob("RAN")) and not Path("RAN").exists()
 
 

@@ -290,9 +290,15 @@ def test_the_command(stage, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "check.json").read_text())["channels"] == 2
     (tmp_path / "check.json").unlink()
     (tmp_path / "raw" / "dataset.json").write_text("{")
-    done = stage("check", *arguments, json.dumps([rows | named | {"strategies": ["randon"]}]), cwd=tmp_path)
+    (tmp_path / "own.py").write_text("import nowhere\n")
+    faulty = json.dumps([rows | named | {"strategies": ["randon"]}])
+    own = ["--trainer-file", "own.py", "--shown-trainer-file", "/my/own.py"]
+    done = stage("check", *arguments, faulty, *own, cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.output
-    first, second = done.stderr.splitlines()
+    first, trainer, second = done.stderr.splitlines()
     assert first == "ERROR: --strategies: unknown strategy 'randon'; did you mean 'random'?"
+    assert trainer == (
+        "ERROR: --trainer_file /my/own.py: cannot be loaded (ModuleNotFoundError: No module named 'nowhere')"
+    )
     assert second.startswith("ERROR: --input /data/mine/dataset.json: not a JSON file")
     assert not (tmp_path / "check.json").exists()

@@ -17,6 +17,7 @@ from nnactive_nf.core.files import write_json
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import RawDataset, list_with_problems
+from nnactive_nf.core.trainer_file import trainer_errors
 
 Out = TypeVar("Out")
 
@@ -28,6 +29,7 @@ class Settings:
     Attributes:
         shown: the raw folder's path as the user knows it; a task sees it under another.
         shown_strategy_file: the same of the strategy file.
+        shown_trainer_file: the same of the trainer file.
         rows: all (data set, regime) of this data set.
     """
 
@@ -40,6 +42,8 @@ class Settings:
     strategy_file: Path | None
     shown_strategy_file: str
     rows: tuple[Demands, ...]
+    trainer_file: Path | None = None
+    shown_trainer_file: str | None = None
 
 
 def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
@@ -57,6 +61,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
         UserError: whatever is wrong with data and settings, all of it at once.
     """
     errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
+    errors += trainer_errors(settings.trainer_file, settings.shown_trainer_file)
     found = _asked(errors, lambda: list_with_problems(folder, settings.free_masks))
     if found is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))

@@ -18,7 +18,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import SLAB_VOXELS, slabs
-from nnactive_nf.core.nnunet import build_network, load_fold
+from nnactive_nf.core.nnunet import load_fold, network_of
+from nnactive_nf.core.trainer_file import given_trainer
 
 # Windows that the network sees at once. On one CPU thread torch convolves single images five times slower than batches.
 WINDOWS_AT_ONCE = 4
@@ -91,19 +92,28 @@ class Ensemble:
         device: where to predict.
         tile_step: step of the sliding window as a share of the network's patch.
         mirroring: average over mirrored copies of each window.
+        trainer_file: the user's trainer, where the folds were trained with one: it may have built their network.
 
     Raises:
         UserError: no fold is given, a checkpoint is damaged, or folds were trained with different plans.
     """
 
-    def __init__(self, checkpoints: Sequence[Path], device: torch.device, tile_step: float, mirroring: bool) -> None:
+    def __init__(
+        self,
+        checkpoints: Sequence[Path],
+        device: torch.device,
+        tile_step: float,
+        mirroring: bool,
+        trainer_file: Path | None = None,
+    ) -> None:
         if not checkpoints:
             raise UserError("no checkpoint is given; an ensemble needs at least one fold")
-        folds = [load_fold(path) for path in checkpoints]
+        trainer = given_trainer(trainer_file)
+        folds = [load_fold(path, trainer) for path in checkpoints]
         first = folds[0]
         for path, fold in zip(checkpoints, folds, strict=True):
-            if (fold.plans, fold.configuration, fold.nnunet_json) != (
-                first.plans, first.configuration, first.nnunet_json
+            if (fold.plans, fold.configuration, fold.nnunet_json, fold.network_by) != (
+                first.plans, first.configuration, first.nnunet_json, first.network_by
             ):  # fmt: skip
                 raise UserError(f"{path}: was trained with other plans or classes than {checkpoints[0]}")
         self._first, self._where = first, checkpoints[0]
@@ -115,9 +125,7 @@ class Ensemble:
         self._weights = [fold.weights for fold in folds]
         self.label_manager = self.plans.get_label_manager(first.nnunet_json)
         self.classes = int(self.label_manager.num_segmentation_heads)
-        self._network: Any = build_network(
-            self.configuration, len(first.nnunet_json["channel_names"]), self.classes, False
-        )
+        self._network: Any = network_of(first, trainer)
         self._predictor, self._as_nnunet = (
             kind(
                 tile_step_size=tile_step, use_gaussian=True, use_mirroring=mirroring,
@@ -128,6 +136,15 @@ class Ensemble:
         for predictor in (self._predictor, self._as_nnunet):
             predictor.manual_initialization(
                 self._network, self.plans, self.configuration, self._weights, first.nnunet_json, "", first.mirror_axes
+            )
+
+    def check_features(self) -> None:
+        """Whether its network has the stages that `fold_features` are taken from; `UserError` where it has none."""
+        encoder = getattr(self._network, "encoder", None)
+        if not all(hasattr(encoder, name) for name in ("stages", "strides")):
+            raise UserError(
+                f"{self._where}: its network has no encoder with stages as nnU-Net's networks have, so there are no "
+                "features (fold_features) of it; take a strategy that reads other maps"
             )
 
     def check_fits(self, dataset: Dataset) -> None:

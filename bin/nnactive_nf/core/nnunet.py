@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -19,6 +19,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import check_regular, whole_file
 from nnactive_nf.core.plans import check_nnunet_json, check_plans
+
+if TYPE_CHECKING:
+    from nnactive_nf.core.trainer_file import TrainerFile
 
 CHECKPOINT_FORMAT = "nnactive-nf/checkpoint"
 CHECKPOINT_VERSION = 1
@@ -81,6 +84,7 @@ class FoldCheckpoint:
         nnunet_json: nnU-Net's `dataset.json`.
         mirror_axes: spatial axes along which the training mirrored.
         digest: digest of what the training rests on; names the checkpoint in uncertainty files.
+        network_by: SHA-256 of the trainer file whose own network this is; '' for the planned one.
     """
 
     weights: dict[str, torch.Tensor]
@@ -89,6 +93,7 @@ class FoldCheckpoint:
     nnunet_json: dict[str, Any]
     mirror_axes: tuple[int, ...]
     digest: str
+    network_by: str = ""
 
 
 def stored_fold(store: Path, digest: str) -> Path:
@@ -108,6 +113,8 @@ def save_fold(path: Path, checkpoint: FoldCheckpoint) -> None:
         "mirror_axes": list(checkpoint.mirror_axes),
         "digest": checkpoint.digest,
     }
+    if checkpoint.network_by:
+        content["network_by"] = checkpoint.network_by
     save_torch(path, content)
 
 
@@ -118,12 +125,16 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
         torch.save(content, file)
 
 
-def load_fold(path: Path) -> FoldCheckpoint:
+def load_fold(path: Path, trainer: TrainerFile | None = None) -> FoldCheckpoint:
     """Read a fold's checkpoint to the CPU.
+
+    Args:
+        path: the file.
+        trainer: the user's trainer, which builds the network where the fold was trained with one of its own.
 
     Raises:
         UserError: it is missing, truncated or foreign, its plans name what is no network (`nnactive_nf.core.plans`), or
-            its weights are not those of the planned network, or not finite.
+            its weights are not those of its network, or not finite.
     """
     content = load_torch(path)
     if content.get("format") != CHECKPOINT_FORMAT or content.get("version") != CHECKPOINT_VERSION:
@@ -136,27 +147,44 @@ def load_fold(path: Path) -> FoldCheckpoint:
             nnunet_json=json.loads(content["nnunet_json"]),
             mirror_axes=tuple(content["mirror_axes"]),
             digest=str(content["digest"]),
+            network_by=str(content.get("network_by", "")),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged checkpoint ({type(error).__name__}: {error})") from None
     check_plans(fold.plans, str(path), fold.configuration)
     check_nnunet_json(fold.nnunet_json, str(path))
-    _check_weights(path, fold)
+    if fold.network_by and trainer is None:
+        raise UserError(f"{path}: its network is a trainer file's own; give that file with --trainer-file")
+    if trainer is not None and fold.network_by not in ("", trainer.digest):
+        raise UserError(f"{path}: its network is that of another trainer file than {trainer.where}, or of an older one")
+    _check_weights(path, fold, trainer)
     return fold
 
 
-def _check_weights(path: Path, fold: FoldCheckpoint) -> None:
-    """Hold weights against the planned network, which is built with shapes and without numbers."""
-    configuration = PlansManager(fold.plans).get_configuration(fold.configuration)
+def network_of(fold: FoldCheckpoint, trainer: TrainerFile | None) -> torch.nn.Module:
+    """The network that a fold predicts with: the planned one, or the trainer's own. Its weights are fresh."""
+    plans = PlansManager(fold.plans)
+    configuration = plans.get_configuration(fold.configuration)
     channels, heads = len(fold.nnunet_json["channel_names"]), len(fold.nnunet_json["labels"]) - 1
+    if fold.network_by and trainer is not None:
+        return trainer.network(plans, configuration, channels, heads)
+    return build_network(configuration, channels, heads, False)
+
+
+def _check_weights(path: Path, fold: FoldCheckpoint, trainer: TrainerFile | None) -> None:
+    """Hold weights against the network; the planned one is built with shapes and without numbers."""
+    configuration = PlansManager(fold.plans).get_configuration(fold.configuration)
     try:
-        with torch.device("meta"):
-            planned = build_network(configuration, channels, heads, False).state_dict()
+        with torch.device("cpu" if fold.network_by else "meta"):  # not all that users write is built without numbers
+            expected = network_of(fold, trainer).state_dict()
+    except UserError:
+        raise
     except Exception as error:  # whatever networks say of arguments that they do not take
         raise UserError(f"{path}: its plans make no network ({type(error).__name__}: {error})") from None
     found = {name: tuple(getattr(value, "shape", ())) for name, value in fold.weights.items()}
-    if found != {name: tuple(value.shape) for name, value in planned.items()}:
-        raise UserError(f"{path}: its weights are not those of the network in its plans")
+    if found != {name: tuple(value.shape) for name, value in expected.items()}:
+        of = f"of {trainer.where}" if fold.network_by and trainer is not None else "in its plans"
+        raise UserError(f"{path}: its weights are not those of the network {of}")
     if not all(bool(torch.isfinite(value).all()) for value in fold.weights.values()):
         raise UserError(f"{path}: it holds weights that are not finite")
     if any(axis not in range(len(configuration.patch_size)) for axis in fold.mirror_axes):

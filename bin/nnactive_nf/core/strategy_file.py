@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.python_file import load_python
 from nnactive_nf.core.strategies import nearest, registry
 from nnactive_nf.core.uncertainty import MAPS
 
@@ -51,7 +51,7 @@ def load_strategies(path: Path, where: str) -> StrategyFile:
     Raises:
         UserError: all that is wrong with it, one line each.
     """
-    public = _public(_module(path, where))
+    public = _public(load_python(path, where, "strategy_file"))
     maps = declared_maps(path.read_text(encoding="utf-8"))
     errors = [] if public else [f"{where}: no public function or class is defined in it"]
     if maps is None:
@@ -84,20 +84,6 @@ def declared_maps(code: str) -> tuple[str, ...] | None:
         whole = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
         return tuple(value) if whole else None
     return None
-
-
-def _module(path: Path, where: str) -> ModuleType:
-    if not path.is_file():
-        raise UserError(f"{where}: {'not a file' if path.exists() else 'no such file'}")
-    spec = importlib.util.spec_from_file_location(f"strategy_file_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{where}: is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever it does when it is loaded
-        raise UserError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from None
-    return module
 
 
 def _public(module: ModuleType) -> dict[str, Callable[..., Any]]:

@@ -29,6 +29,7 @@ def evaluate(
     out: Path,
     predictions: Path | None = None,
     probabilities: bool = False,
+    trainer_file: Path | None = None,
 ) -> None:
     """Measure the ensemble of a node on the test set and write `metrics.json`.
 
@@ -45,6 +46,7 @@ def evaluate(
         out: file to make.
         predictions: folder to make, with the segmentations that were measured as label files of the user's format.
         probabilities: beside them, the classes' probabilities.
+        trainer_file: the user's trainer, with which the folds were trained.
 
     Raises:
         UserError: a file is damaged, or a test case has no reference.
@@ -60,7 +62,7 @@ def evaluate(
     unmeasured = [case for case in dataset.test if case not in truth.spacings_mm]
     if unmeasured:
         raise UserError(f"{reference}: test case {unmeasured[0]} has no voxel size")
-    ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring)
+    ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring, trainer_file)
     ensemble.check_fits(dataset)
     names = [dataset.classes.names[index] for index in dataset.classes.foreground]
     calibration = Calibration()

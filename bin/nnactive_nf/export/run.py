@@ -25,6 +25,7 @@ KINDS = ("model", "predictions", "uncertainty", "queries", "labels", "nnunet_raw
 def of_task(
     kind: str, prepared: Path, node: str, files: Sequence[Path], images: Path | None, tile_step: float | None,
     mirroring: bool | None, probabilities: bool, device: str, threads: int, out: Path,
+    trainer_file: Path | None = None,
 ) -> None:  # fmt: skip
     """Export one thing of a node from the files that a task of the workflow holds.
 
@@ -41,6 +42,7 @@ def of_task(
         device: `auto`, `cuda` or `cpu`, for `predictions`.
         threads: CPU threads, for `predictions`.
         out: folder to make.
+        trainer_file: the user's trainer, with which the folds were trained.
 
     Raises:
         UserError: a file is damaged or missing.
@@ -49,9 +51,9 @@ def of_task(
     step, mirrored = tile_step or STEP, mirroring is not False
     checkpoints = [folder / "checkpoint.pth" for folder in files]
     if kind == "model":
-        write_model(out, checkpoints, dataset.classes, node, step, mirrored)
+        write_model(out, checkpoints, dataset.classes, node, step, mirrored, trainer_file)
     elif kind == "predictions":
-        ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored)
+        ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored, trainer_file)
         write_predictions(
             out, ensemble, dataset.pool, lambda case: (dataset.network_image(case), dataset.properties(case)),
             dataset.classes, probabilities,
@@ -66,6 +68,7 @@ def of_task(
 def of_results(
     kind: str, results: Path, name: str, images: Path | None, store: Path | None, cases: str,
     probabilities: bool, tile_step: float | None, mirroring: bool | None, device: str, threads: int, out: Path,
+    trainer_file: Path | None = None,
 ) -> str:  # fmt: skip
     """Export one thing of a node from a results folder, without running the workflow.
 
@@ -82,6 +85,7 @@ def of_results(
         device: `auto`, `cuda` or `cpu`, for `predictions`.
         threads: CPU threads, for `predictions`.
         out: folder to make.
+        trainer_file: the user's trainer, with which the folds were trained.
 
     Returns:
         The node that was exported.
@@ -98,10 +102,10 @@ def of_results(
         mirrored = bool(told["mirroring"]) if mirroring is None else mirroring
         checkpoints = found.checkpoints(store)
         if kind == "model":
-            write_model(out, checkpoints, found.classes, found.node, step, mirrored)
+            write_model(out, checkpoints, found.classes, found.node, step, mirrored, trainer_file)
         else:
             raw = _wanted(images, kind)
-            ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored)
+            ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored, trainer_file)
             write_predictions(
                 out, ensemble, found.cases_of(cases), raw_loader(raw, ensemble), found.classes, probabilities
             )

@@ -30,6 +30,7 @@ def predict(
     device: str,
     threads: int,
     out: Path,
+    trainer_file: Path | None = None,
 ) -> None:
     """Write the uncertainty maps of one shard of the pool.
 
@@ -45,6 +46,7 @@ def predict(
         device: `auto`, `cuda` or `cpu`.
         threads: CPU threads.
         out: file to make.
+        trainer_file: the user's trainer, with which the folds were trained.
 
     Raises:
         UserError: a checkpoint is damaged, a map has no such name, or no such shard.
@@ -55,8 +57,10 @@ def predict(
     if not 0 <= shard < shards:
         raise UserError(f"shard {shard}: there are {shards}, numbered from 0")
     dataset = Dataset.open(prepared)
-    ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring=False)
+    ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, False, trainer_file)
     ensemble.check_fits(dataset)
+    if "fold_features" in maps:
+        ensemble.check_features()
     cases = dataset.pool[shard::shards]
     print(
         f"{node}: {len(ensemble)} folds, {len(cases)} of {len(dataset.pool)} cases, maps {', '.join(maps)}", flush=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import operator
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.python_file import line_of
 from nnactive_nf.query.base import Scored
 from nnactive_nf.query.grid import Scores, planes_of
 from nnactive_nf.query.pool import Candidate, Image, Pool
@@ -53,8 +53,8 @@ class OwnStrategy(Scored):
         except UserError:
             raise
         except Exception as error:
-            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path)]
-            at = f" in line {lines[-1]}" if lines else ""
+            line = line_of(error, self.path)
+            at = "" if line is None else f" in line {line}"
             raise UserError(f"{self.where}: {type(error).__name__}{at}: {error}") from error
 
     def _candidate(self, pick: Any) -> Candidate:

@@ -6,7 +6,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
+from nnactive_nf.core.trainer_file import TrainerFile, given_trainer
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
 from nnactive_nf.train.store import Given, TrainingStore, training_digest
@@ -66,6 +68,7 @@ def train(
     store: Path,
     code: str,
     out: Path,
+    trainer_file: Path | None = None,
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -79,6 +82,7 @@ def train(
         store: the checkpoint store.
         code: digest of the code that a training rests on.
         out: folder to make: `checkpoint.pth`, `training.json`.
+        trainer_file: the user's trainer, a subclass of ours; None trains with ours.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -96,9 +100,13 @@ def train(
     rests_on = asdict(settings) | {
         "labels": labels.digest(), "dataset": dataset.digest, "plans": plans, "code": code, "groups": dataset.groups,
     }  # fmt: skip
+    own = given_trainer(trainer_file)
+    if own is not None:  # without one, a training's digest is what it was before there were such files
+        rests_on["trainer"] = own.digest
     place = TrainingStore(store, training_digest(rests_on))
     ids = {"node": node, "fold": settings.fold}
-    if place.finished(Given(plans, dataset.configuration, dataset.nnunet_json)):
+    given = Given(plans, dataset.configuration, dataset.nnunet_json, own.network_by if own else "")
+    if place.finished(given, own):
         print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
         place.deliver(out, ids)
         return
@@ -112,7 +120,7 @@ def train(
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, dataset.classes.names):
             print(line, flush=True)
-        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place)
+        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own)
     place.deliver(out, ids)
 
 
@@ -148,6 +156,7 @@ def _train_fold(
     fold_of: Mapping[str, int],
     device: torch.device,
     place: TrainingStore,
+    own: TrainerFile | None = None,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
     train_cases = [case for case, fold in fold_of.items() if fold != settings.fold]
@@ -158,13 +167,16 @@ def _train_fold(
     )  # fmt: skip
 
     def untrained() -> ActiveTrainer:
-        trainer = ActiveTrainer(
+        trainer: ActiveTrainer = (own.trainer if own else ActiveTrainer)(
             dict(plans, continue_training=False), dataset.configuration, settings.fold, dataset.nnunet_json, device
         )
         trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
         return trainer
 
-    trainer = untrained()
+    with _blamed(own):
+        trainer = untrained()
+        if own is not None and own.network_by:
+            check_own_network(own, trainer)
     print(
         f"fold {settings.fold}: {len(train_cases)} cases to train on, {len(val_cases)} to validate, on {device.type}, "
         f"patch {trainer.configuration_manager.patch_size}, batch {trainer.configuration_manager.batch_size}"
@@ -189,21 +201,65 @@ def _train_fold(
         return seconds_before + time.monotonic() - clock
 
     keeper = _Keeper(place, trainer, resumed_from, seconds, usage)
-    with _signals(keeper), usage:
+    with _signals(keeper), usage, _blamed(own):
         trainer.run(keeper.epoch_ended, keeper.check)
     place.finish(
         FoldCheckpoint(
             weights=trainer.state()["weights"], plans=plans, configuration=dataset.configuration,
             nnunet_json=dataset.nnunet_json, mirror_axes=tuple(trainer.inference_allowed_mirroring_axes),
-            digest=place.digest,
+            digest=place.digest, network_by=own.network_by if own else "",
         ),
         {
             "digest": place.digest, "device": device.type, "epochs": settings.epochs, "train_cases": train_cases,
             "val_cases": val_cases, "seconds": round(seconds(), 1), "resumed_from": resumed_from,
             "curve": trainer.curve,
         }
+        | ({"trainer": own.trainer.__name__, "trainer_sha256": own.digest} if own else {})
         | usage.record(),
     )  # fmt: skip
+
+
+def check_own_network(own: TrainerFile, trainer: ActiveTrainer) -> None:
+    """Hold the network of a user's trainer, as it will predict, against what is trained, before hours are spent on it.
+
+    Raises:
+        UserError: it has other weights, or does not turn a patch into as many channels as there are classes.
+    """
+    configuration = trainer.configuration_manager
+    heads = trainer.label_manager.num_segmentation_heads
+    network = own.network(trainer.plans_manager, configuration, trainer.num_input_channels, heads)
+    trained, predicting = (
+        {name: tuple(value.shape) for name, value in weights.items()}
+        for weights in (trainer.state()["weights"], network.state_dict())
+    )
+    if trained != predicting:
+        names = sorted(name for name, _ in trained.items() ^ predicting.items())
+        raise UserError(
+            f"{own.where}: the network of {own.trainer.__name__} has other weights with enable_deep_supervision=False, "
+            f"with which it predicts, than it is trained with ({names[0]}); build the same ones, whether used or not"
+        )
+    patch = tuple(int(n) for n in configuration.patch_size)
+    with torch.inference_mode():
+        found = network.eval()(torch.zeros(1, trainer.num_input_channels, *patch))
+    shape = tuple(getattr(found, "shape", ())) or type(found).__name__
+    if shape != (1, heads, *patch):
+        raise UserError(
+            f"{own.where}: the network of {own.trainer.__name__} turns a patch of {patch} voxels into {shape}, "
+            f"wanted are logits of shape {(1, heads, *patch)}"
+        )
+
+
+@contextmanager
+def _blamed(own: TrainerFile | None) -> Iterator[None]:
+    """Tell what goes wrong under a user's trainer in one line, with the line of its file that it went through."""
+    try:
+        yield
+    except (UserError, StoppedError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if own is None:
+            raise
+        raise own.failed("has failed", error) from error
 
 
 class _Keeper:

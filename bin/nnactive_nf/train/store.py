@@ -16,6 +16,7 @@ from typing import Any
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import file_digest, read_json, write_json
 from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold, save_torch, stored_fold
+from nnactive_nf.core.trainer_file import TrainerFile
 
 
 def training_digest(rests_on: Mapping[str, Any]) -> str:
@@ -25,15 +26,20 @@ def training_digest(rests_on: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Given:
-    """What a training was given and a finished fold must hold: plans, configuration, nnU-Net's `dataset.json`."""
+    """What a training was given and a finished fold must hold: plans, configuration, nnU-Net's `dataset.json`.
+
+    And the trainer file whose own network it is (`network_by`, see `FoldCheckpoint`).
+    """
 
     plans: Mapping[str, Any]
     configuration: str
     nnunet_json: Mapping[str, Any]
+    network_by: str = ""
 
     def as_stored(self) -> Given:
         """The same as it comes back from a file."""
-        return Given(json.loads(json.dumps(self.plans)), self.configuration, json.loads(json.dumps(self.nnunet_json)))
+        plans, nnunet_json = (json.loads(json.dumps(part)) for part in (self.plans, self.nnunet_json))
+        return Given(plans, self.configuration, nnunet_json, self.network_by)
 
 
 class TrainingStore:
@@ -56,18 +62,23 @@ class TrainingStore:
         except OSError as error:
             raise UserError(f"checkpoint_store {store}: cannot be written ({error.strerror})") from None
 
-    def finished(self, given: Given) -> bool:
-        """Whether this training was done before, here or in another run; what cannot be trusted is put aside."""
+    def finished(self, given: Given, trainer: TrainerFile | None = None) -> bool:
+        """Whether this training was done before, here or in another run; what cannot be trusted is put aside.
+
+        Args:
+            given: what the fold must hold.
+            trainer: the user's trainer, where there is one.
+        """
         if not self._finished.exists():
             return False
         try:
-            self._check(given)
+            self._check(given, trainer)
         except UserError as error:
             self._put_aside(self._finished, error)
             return False
         return True
 
-    def _check(self, given: Given) -> None:
+    def _check(self, given: Given, trainer: TrainerFile | None) -> None:
         """Hold the finished fold against what it is to be.
 
         Raises:
@@ -79,11 +90,11 @@ class TrainingStore:
             raise UserError(f"{self._finished}/training.json: the record of another training")
         if record.get("checkpoint_sha256") != file_digest(path):
             raise UserError(f"{path}: not the file that its training wrote")
-        fold = load_fold(path)
+        fold = load_fold(path, trainer)
         if fold.digest != self.digest:
             raise UserError(f"{path}: the checkpoint of another training ({fold.digest[:12]})")
-        if Given(fold.plans, fold.configuration, fold.nnunet_json) != given.as_stored():
-            raise UserError(f"{path}: was trained with other plans or classes")
+        if Given(fold.plans, fold.configuration, fold.nnunet_json, fold.network_by) != given.as_stored():
+            raise UserError(f"{path}: was trained with other plans or classes, or another network")
 
     def _put_aside(self, path: Path, why: UserError) -> None:
         """Give what cannot be trusted another name, beside its own."""

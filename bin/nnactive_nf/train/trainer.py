@@ -41,6 +41,8 @@ class Schedule:
 class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
     """One fold of one node; nnU-Net's trainer whose Dice loss has no smoothing term, as in the reference.
 
+    A `--trainer_file` extends it (docs/trainers.md).
+
     Set up by `set_up` before `run`; the constructor is nnU-Net's, since nnU-Net reads its arguments' names.
     """
 
@@ -75,8 +77,17 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         self.curve: list[dict[str, Any]] = []
         self._seed("weights")
         self.initialize()
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and self._unchanged("build_network_architecture"):
             self._channels_last()
+
+    def _unchanged(self, name: str) -> bool:
+        """Whether a method is the one that this class has, not that of a user's trainer."""
+        return getattr(type(self), name) is getattr(ActiveTrainer, name)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Told to networks with a decoder as nnU-Net's; a trainer's own network may have none."""
+        if hasattr(self._module(), "decoder"):
+            super().set_deep_supervision_enabled(enabled)
 
     def _channels_last(self) -> None:
         """Lay the weights out channels last: few channels, which oneDNN then convolves a third faster."""
@@ -246,10 +257,8 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             raise ValueError("its weights are not finite")
         self._module().load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for parameter, values in self.optimizer.state.items():
-            for value in values.values():
-                if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameter.shape:
-                    raise ValueError("its optimiser is another network's")
+        if self._unchanged("configure_optimizers"):  # others may keep tensors of other shapes
+            self._check_optimizer()
         if self.grad_scaler is not None and state["scaler"] is not None:
             self.grad_scaler.load_state_dict(state["scaler"])
         self.curve = [dict(epoch) for epoch in state["curve"]]
@@ -258,6 +267,12 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             raise ValueError("its curve is not that of its epochs")
         if not 0 < self.current_epoch <= self.num_epochs:
             raise ValueError(f"it stands at epoch {self.current_epoch} of {self.num_epochs}")
+
+    def _check_optimizer(self) -> None:
+        for parameter, values in self.optimizer.state.items():
+            for value in values.values():
+                if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+                    raise ValueError("its optimiser is another network's")
 
     def _module(self) -> torch.nn.Module:
         module: Any = getattr(self.network, "_orig_mod", self.network)
