@@ -5,11 +5,12 @@
 include { unwritable } from './shell.nf'
 include { known_strategies ; name_error ; nearest ; strategy_entry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
+include { test_case_errors } from './given.nf'
 include { is_phantom ; seed_list } from './plan.nf'
 
 // What is wrong with one (data set, regime).
 def row_errors(values) {
-    input_errors(values) + strategy_list_errors(values) + budget_errors(values)
+    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values)
 }
 
 def input_errors(values) {

@@ -194,7 +194,8 @@ def test_a_run_that_is_stopped_says_so(going: Going) -> None:
 
 # What each strategy's query is told of the run's cycles, and what the run says of an earlier one with others.
 TOLD = """
-include { query_settings } from './functions/settings.nf'
+include { check_settings ; prepare_settings ; query_settings } from './functions/settings.nf'
+include { options } from './functions/shell.nf'
 include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
 include { schedule_warnings ; study_rows } from './functions/study.nf'
 include { typed_parameters } from './functions/parameters.nf'
@@ -210,26 +211,48 @@ workflow {
         next_trajectories(plan, start).each { trajectory ->
             println("cycles ${trajectory.id} ${query_settings(row, trajectory, start).cycles}")
         }
+        println("split ${row.dataset} ${options(prepare_settings([row]))} | ${options(check_settings([row]))}")
     }
 }
 """
-SCHEDULES = "dataset,regime,cycles,strategies\n" + "".join(
-    f"a,{regime},{cycles},{names}\n"
-    for regime, cycles, names in (
-        ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
-        ("two", 4, "clasp_pe:cap=2"),
-        ("new", 4, "clasp_pe"),
-        ("same", 5, "clasp_pe"),
+SCHEDULES = (
+    "input,dataset,regime,cycles,strategies,test_cases\n"
+    + "".join(
+        f"phantom,a,{regime},{cycles},{names},\n"
+        for regime, cycles, names in (
+            ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
+            ("two", 4, "clasp_pe:cap=2"),
+            ("new", 4, "clasp_pe"),
+            ("same", 5, "clasp_pe"),
+        )
+    )
+    + "".join(
+        f"phantom,{name},main,1,random,{given}\n"
+        for name, given in (("b", "test.txt"), ("c", "cases.csv"), ("d", "imagesTs"))
     )
 )
+TEST_CASES = {
+    "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
+    "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
+}
+SPLITS = {
+    "a": "--test-fraction 0.25 --split-seed 12345",
+    "b": "--test-case 'it'\\''s_1' --test-case 'case, 2' --test-case case_4",
+    "c": "--test-case case_1 --test-case 'case, 3'", "d": "--test-folder",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_cycles_are_told_to_schedules_alone_and_a_change_is_said(tmp_path: Path, version: str) -> None:
-    """The earlier run had 2 cycles in its first row, 5 in the others, and no third strategy."""
+def test_what_stages_are_told_and_what_is_said_of_a_change(tmp_path: Path, version: str) -> None:
+    """Cycles to schedules alone, test sets where they are given.
+
+    The earlier run had 2 cycles in its first row, 5 in the others, and no third strategy.
+    """
     mine = copy_project(tmp_path / "project")
     (mine / "main.nf").write_text(TOLD)
     (tmp_path / "study.csv").write_text(SCHEDULES)
+    for name, text in TEST_CASES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "results").mkdir()
     before = {
         "cycles": 5, "strategies": "clasp_pe", "study_row_1": {"cycles": "2", "strategies": "clasp_pe, random"},
@@ -238,10 +261,13 @@ def test_cycles_are_told_to_schedules_alone_and_a_change_is_said(tmp_path: Path,
     }  # fmt: skip
     (tmp_path / "results" / "parameters.json").write_text(json.dumps(before))
     done = run_nextflow(
-        tmp_path, "-profile", "test", project=mine, version=version, input="study.csv", data="phantom", timeout=HANG,
-        measured=False,
+        tmp_path, "-profile", "test", project=mine, version=version, input="study.csv", timeout=HANG, measured=False,
     )  # fmt: skip
     assert done.returncode == 0, done.output
+    told_splits = re.findall(r"^split (\w) (.*) \| (.*)$", done.stdout, flags=re.MULTILINE)
+    assert {name for name, *_ in told_splits} == set(SPLITS)
+    for name, prepare, check in told_splits:
+        assert prepare.endswith(f" {SPLITS[name]}") and check.endswith(SPLITS[name].partition(" --split-seed")[0])
     assert re.findall(r"^cycles (\S+) (\S+)$", done.stdout, flags=re.MULTILINE) == [
         ("a-one-random-s12345", "null"), ("a-one-clasp_pe-s12345", "3"), ("a-one-clasp_pe_steps_5-s12345", "null"),
         ("a-two-clasp_pe_cap_2-s12345", "4"), ("a-new-clasp_pe-s12345", "4"), ("a-same-clasp_pe-s12345", "5"),

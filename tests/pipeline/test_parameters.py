@@ -108,13 +108,16 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
     """
     (tmp_path / "data").mkdir()
     (tmp_path / "file").write_text("")
+    (tmp_path / "test.txt").write_text("# case_1\n")
     run = nextflow(
         timeout=HANG, input="data", outdir="file/results", checkpoint_store="/proc/checkpoints", folds=7, start_size=6,
         strategies="random,randon,randon,power_bald:bta=1,class_pe:cap,random",
         start_strategy="predictive_entropy", seeds="3,4,3", cleanup_work=True, publish_uncertainty=True,
+        test_cases="test.txt",
     )  # fmt: skip
     same_lines(errors_of(run), [
         "--input data: no dataset.json in it",
+        "--test_cases test.txt: no test case in it; a text file with a case in each line, an earlier run's",
         "--strategies: unknown strategy 'randon'; did you mean 'random'?",
         "--start_strategy predictive_entropy: it needs a model, and there is none at the start; use one of random, ",
         "--seeds: 3 is named twice",

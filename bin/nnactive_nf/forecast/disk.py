@@ -126,7 +126,7 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
     if isinstance(images, Unknown):
         return []
     row = group.row
-    pool = 1 - row.test_fraction
+    pool = 1 - images.test_share
     of_map = {
         name: pool * (images.voxels * map_bytes(name, images.classes, row.folds, network) + images.cases * HDF5_BYTES)
         for name in {name for node in group.nodes for maps in node.asked for name in maps.split(",")}
@@ -141,7 +141,7 @@ def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
     if isinstance(images, Unknown):
         measures, pool, labelled, voxels = 0.0, 0.0, float(patches), prod(_patch_in(row, images, 0))
     else:
-        pool = (1 - row.test_fraction) * images.cases
+        pool = (1 - images.test_share) * images.cases
         measures = (images.cases - pool) * (images.classes - 1) * MEASURES_BYTES
         labelled, voxels = min(patches, pool), images.voxels / images.cases
     if row.whole_pool:
