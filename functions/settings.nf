@@ -4,7 +4,7 @@
  */
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
-include { strategy_of } from './plan.nf'
+include { query_size_of ; strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
 def phantom_settings(row) {
@@ -60,7 +60,7 @@ def query_settings(row, trajectory, node) {
         seed: trajectory.seed,
         cycle: trajectory.cycle,
         cycles: strategy_of([row], trajectory).by_cycles ? row.cycles : null,
-        size: start ? row.start_size : row.query_size,
+        size: start ? row.start_size : query_size_of(row, trajectory.cycle),
         patch_size: row.patch_size,
         stride: row.stride,
         patches_per_image: row.patches_per_image,

@@ -6,7 +6,7 @@ include { place_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
 include { held_out_cases ; is_test_folder } from './given.nf'
-include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
+include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
 def data_columns() {
@@ -43,7 +43,8 @@ def plan_row(values) {
         patch_size: values.patch_size.replaceAll(/\s/, ''),
         stride: values.stride.replaceAll(/\s/, ''),
         train_patch_size: values.train_patch_size?.replaceAll(/\s/, ''),
-        seeds: seed_list(values.seeds),
+        seeds: number_list(values.seeds),
+        query_size: query_sizes(values.query_size),
         start: parse_strategy(values.start_strategy, known),
         strategies: strategy_texts(values.strategies).collect { text -> parse_strategy(text, known) },
         store: file(values.checkpoint_store).toUriString(),

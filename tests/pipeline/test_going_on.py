@@ -211,14 +211,19 @@ workflow {
         next_trajectories(plan, start).each { trajectory ->
             println("cycles ${trajectory.id} ${query_settings(row, trajectory, start).cycles}")
         }
+        def sizes = (0..<row.cycles).collect { cycle ->
+            def strategy = cycle ? row.strategies[0] : row.start
+            query_settings(row, start + [cycle: cycle, strategy: strategy.name], start).size
+        }
+        println("sizes ${row.dataset}-${row.regime} ${sizes.join(' ')}")
         println("split ${row.dataset} ${options(prepare_settings([row]))} | ${options(check_settings([row]))}")
     }
 }
 """
 SCHEDULES = (
-    "input,dataset,regime,cycles,strategies,test_cases\n"
+    "input,dataset,regime,cycles,strategies,test_cases,query_size\n"
     + "".join(
-        f"phantom,a,{regime},{cycles},{names},\n"
+        f"phantom,a,{regime},{cycles},{names},,\n"
         for regime, cycles, names in (
             ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
             ("two", 4, "clasp_pe:cap=2"),
@@ -227,7 +232,7 @@ SCHEDULES = (
         )
     )
     + "".join(
-        f"phantom,{name},main,1,random,{given}\n"
+        f'phantom,{name},main,3,random,{given},"4, 6"\n'
         for name, given in (("b", "test.txt"), ("c", "cases.csv"), ("d", "imagesTs"))
     )
 )
@@ -264,6 +269,11 @@ def test_what_stages_are_told_and_what_is_said_of_a_change(tmp_path: Path, versi
         tmp_path, "-profile", "test", project=mine, version=version, input="study.csv", timeout=HANG, measured=False,
     )  # fmt: skip
     assert done.returncode == 0, done.output
+    sizes = re.findall(r"^sizes (\S+) (.*)$", done.stdout, flags=re.MULTILINE)
+    assert dict(sizes) == {
+        "a-one": "12 8 8", "a-two": "12 8 8 8", "a-new": "12 8 8 8", "a-same": "12 8 8 8 8",
+        "b-main": "12 4 6", "c-main": "12 4 6", "d-main": "12 4 6",
+    }  # fmt: skip
     told_splits = re.findall(r"^split (\w) (.*) \| (.*)$", done.stdout, flags=re.MULTILINE)
     assert {name for name, *_ in told_splits} == set(SPLITS)
     for name, prepare, check in told_splits:
@@ -271,6 +281,7 @@ def test_what_stages_are_told_and_what_is_said_of_a_change(tmp_path: Path, versi
     assert re.findall(r"^cycles (\S+) (\S+)$", done.stdout, flags=re.MULTILINE) == [
         ("a-one-random-s12345", "null"), ("a-one-clasp_pe-s12345", "3"), ("a-one-clasp_pe_steps_5-s12345", "null"),
         ("a-two-clasp_pe_cap_2-s12345", "4"), ("a-new-clasp_pe-s12345", "4"), ("a-same-clasp_pe-s12345", "5"),
+        *((f"{name}-main-random-s12345", "null") for name in "bcd"),
     ]  # fmt: skip
     told = re.findall(r"^told (.*)$", done.stdout, flags=re.MULTILINE)
     assert [line.split(":")[0] for line in told] == ["study.csv, row 1", "study.csv, row 2"]

@@ -72,7 +72,7 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: st
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
         groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",
-        publish_mode="move", plan_minutes="90,x", plan_gpus="0,4",
+        publish_mode="move", plan_minutes="90,x", plan_gpus="0,4", query_size="20,0",
         **{"start-size": 4},
     )  # fmt: skip
     same_lines(errors_of(run), [
@@ -92,6 +92,7 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: st
         "--plan_gpus 0,4: use whole numbers",
         "--patch_size 20,20: use three positive whole numbers",
         "--stride 0: use one positive whole number",
+        "--query_size 20,0: use a whole number above 0, or one for each query",
         "--train_patch_size a,b,c: use three positive whole numbers",
         "--seeds 1,two: use whole numbers",
         "--dataset a b: use letters, digits",
@@ -113,7 +114,7 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
         timeout=HANG, input="data", outdir="file/results", checkpoint_store="/proc/checkpoints", folds=7, start_size=6,
         strategies="random,randon,randon,power_bald:bta=1,class_pe:cap,random",
         start_strategy="predictive_entropy", seeds="3,4,3", cleanup_work=True, publish_uncertainty=True,
-        test_cases="test.txt",
+        test_cases="test.txt", query_size="4,8", cycles=4,
     )  # fmt: skip
     same_lines(errors_of(run), [
         "--input data: no dataset.json in it",
@@ -121,6 +122,7 @@ def test_strategies_and_places(nextflow: Callable[..., Run], tmp_path: Path) -> 
         "--strategies: unknown strategy 'randon'; did you mean 'random'?",
         "--start_strategy predictive_entropy: it needs a model, and there is none at the start; use one of random, ",
         "--seeds: 3 is named twice",
+        "--query_size 4,8: 4 cycles have 3 queries; give one number for all, or one for each",
         "--start_size 6: 7 folds need at least one patch each",
         "--outdir file/results: cannot write to",
         "--checkpoint_store /proc/checkpoints: cannot write to /proc",

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,12 @@ def test_what_the_pool_cannot_give(phantom: Path, tmp_path: Path) -> None:
     assert errors_of(phantom, tmp_path, test_fraction=0.99) == [
         "--test_fraction 0.99: it leaves none of 8 cases for the pool"
     ]
+
+
+def test_the_largest_of_growing_queries_is_what_the_pool_must_give() -> None:
+    content = {**asdict(BUDGET), "query_size": [4, 13, 8], "start_strategy": "random", "strategies": ["random"]}
+    assert Demands.of(content).budget == replace(BUDGET, query_size=13)
+    assert Demands.of(content | {"query_size": 4}).budget == replace(BUDGET, query_size=4)
 
 
 def test_where_patients_have_several_cases_the_pool_may_be_larger(phantom: Path, tmp_path: Path) -> None:

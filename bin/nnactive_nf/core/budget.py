@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # The start budget wants each class in 2 cases of the pool, and the folds want them in 2 patients (design, section 5).
@@ -10,13 +11,23 @@ CASES_PER_CLASS = 2
 
 @dataclass(frozen=True)
 class Budget:
-    """What a (data set, regime) asks of its pool; names as in `nextflow_schema.json`."""
+    """What a (data set, regime) asks of its pool; names as in `nextflow_schema.json`, of queries the largest."""
 
     folds: int
     start_size: int
     query_size: int
     patch_size: str
     patches_per_image: int
+
+
+def query_size_of(query_size: int | Sequence[int], cycle: int) -> int:
+    """Patches of the query that labels a cycle (1 is the first) of a run with one size, or one for each query."""
+    return query_size if isinstance(query_size, int) else query_size[cycle - 1]
+
+
+def labelled_patches(start_size: int, query_size: int | Sequence[int], cycle: int) -> int:
+    """Patches that are labelled when a cycle is trained."""
+    return start_size + sum(query_size_of(query_size, later) for later in range(1, cycle + 1))
 
 
 def test_cases(test_fraction: float, cases: int) -> int:

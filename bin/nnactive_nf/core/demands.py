@@ -32,7 +32,9 @@ class Demands:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Demands:
         """From what the workflow writes: a map of the names above, the budget's among them."""
-        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__})
+        sizes = content["query_size"]
+        largest = {"query_size": sizes if isinstance(sizes, int) else max(sizes)}
+        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__} | largest)
         return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]))
 
     def told(self, lines: Sequence[str]) -> list[str]:

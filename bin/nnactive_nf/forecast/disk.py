@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
+from nnactive_nf.core.budget import labelled_patches
 from nnactive_nf.forecast.counts import all_tasks
 from nnactive_nf.forecast.images import Images, Unknown
 from nnactive_nf.forecast.network import Network
@@ -137,7 +138,7 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
 def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
     """A node's labels, query with its pictures, and measures. Where images are unknown, a patch in each case."""
     row = group.row
-    patches = row.start_size + node.cycle * row.query_size
+    patches = labelled_patches(row.start_size, row.query_size, node.cycle)
     if isinstance(images, Unknown):
         measures, pool, labelled, voxels = 0.0, 0.0, float(patches), prod(_patch_in(row, images, 0))
     else:

@@ -49,7 +49,7 @@ class Row:
     seeds: tuple[int, ...]
     cycles: int
     start_size: int
-    query_size: int
+    query_size: int | tuple[int, ...]
     patch_size: str
     view_patches: int
     configuration: str
