@@ -19,6 +19,8 @@ from nnactive_nf.core.options import Name
 @click.option(
     "--test-fraction", default=0.25, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True)
 )
+@click.option("--test-case", "test_cases", multiple=True, help="Case of a given test set; as often as it has cases.")
+@click.option("--test-folder", is_flag=True, help="nnU-Net's imagesTs and labelsTs are the test set.")
 @click.option(
     "--split-seed", default=12345, show_default=True, type=int, help="Seed of the split into pool and test set."
 )

@@ -5,11 +5,12 @@
 include { unwritable } from './shell.nf'
 include { known_strategies ; name_error ; nearest ; strategy_entry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
-include { is_phantom ; seed_list } from './plan.nf'
+include { test_case_errors } from './given.nf'
+include { is_phantom ; number_list } from './plan.nf'
 
 // What is wrong with one (data set, regime).
 def row_errors(values) {
-    input_errors(values) + strategy_list_errors(values) + budget_errors(values)
+    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values)
 }
 
 def input_errors(values) {
@@ -50,10 +51,12 @@ def start_error(text, known) {
 
 // Numbers that do not go together, whatever the data.
 def budget_errors(values) {
-    def seeds = values.seeds ? seed_list(values.seeds) : []
+    def seeds = values.seeds ? number_list(values.seeds) : []
+    def queries = values.query_size ? number_list(values.query_size).size() : 1
     def twice = seeds.countBy { seed -> seed }.findAll { _seed, times -> times > 1 }.keySet()
     def few = values.folds && values.start_size && values.start_size < values.folds
     twice.collect { seed -> "--seeds: ${seed} is named twice; name it once" } +
+        (queries in [1, (values.cycles ?: 0) - 1] || !values.cycles ? [] : ["--query_size ${values.query_size}: ${values.cycles} cycles have ${values.cycles - 1} queries; give one number for all, or one for each"]) +
         (few ? ["--start_size ${values.start_size}: ${values.folds} folds need at least one patch each (--folds)"] : [])
 }
 

@@ -63,8 +63,14 @@ def dataset_name(values) {
     values.dataset ?: (file_name(name).replaceFirst(/^[^A-Za-z0-9]+/, '') ?: 'dataset') // files of this name are no options, nor hidden
 }
 
-def seed_list(text) {
+def number_list(text) {
     text.split(',').collect { part -> part.trim() as Integer }
+}
+
+// --query_size as a row has it: one number, or a list.
+def query_sizes(text) {
+    def sizes = number_list(text)
+    sizes.size() == 1 ? sizes[0] : sizes
 }
 
 // A text as part of a file name.
@@ -104,7 +110,12 @@ def node_ids(plan) {
 
 // Patches that are labelled when a cycle is trained.
 def labelled_patches(row, cycle) {
-    row.start_size + cycle * row.query_size
+    row.start_size + ((0..<cycle).collect { before -> query_size_of(row, before + 1) }.sum() ?: 0)
+}
+
+// Patches of the query that labels a cycle. A row's query_size is one number, or a list with one for each query.
+def query_size_of(row, cycle) {
+    row.query_size instanceof List ? row.query_size[cycle - 1] : row.query_size
 }
 
 // The strategies that go on from a node: all at cycle 0, its own later, none after the last cycle.

@@ -4,7 +4,7 @@
  */
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
-include { strategy_of } from './plan.nf'
+include { query_size_of ; strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
 def phantom_settings(row) {
@@ -26,12 +26,19 @@ def check_settings(rows) {
         name: rows[0].dataset,
         shown: rows[0].input,
         configuration: rows[0].configuration,
-        test_fraction: rows[0].test_fraction,
         group_pattern: rows[0].group_pattern,
+        shown_test_cases: rows[0].test_cases,
         shown_strategy_file: rows[0].strategy_file,
         shown_trainer_file: rows[0].trainer_file,
         rows: groovy.json.JsonOutput.toJson(loops),
-    ]
+    ] + test_set(rows[0]).findAll { name, _value -> name != 'split_seed' }
+}
+
+// How a data set is split: by a test set that is given, or by a share and a seed.
+def test_set(row) {
+    row.held_out || row.test_folder
+        ? [test_case: row.held_out ?: null, test_folder: row.test_folder ?: null]
+        : row.subMap(['test_fraction', 'split_seed'])
 }
 
 // The checks of PREPARE take the largest demands.
@@ -40,12 +47,10 @@ def prepare_settings(rows) {
         name: rows[0].dataset,
         configuration: rows[0].configuration,
         planner: rows[0].planner,
-        test_fraction: rows[0].test_fraction,
-        split_seed: rows[0].split_seed,
         group_pattern: rows[0].group_pattern,
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
-    ]
+    ] + test_set(rows[0])
 }
 
 def query_settings(row, trajectory, node) {
@@ -56,7 +61,7 @@ def query_settings(row, trajectory, node) {
         seed: trajectory.seed,
         cycle: trajectory.cycle,
         cycles: strategy_of([row], trajectory).by_cycles ? row.cycles : null,
-        size: start ? row.start_size : row.query_size,
+        size: start ? row.start_size : query_size_of(row, trajectory.cycle),
         patch_size: row.patch_size,
         stride: row.stride,
         patches_per_image: row.patches_per_image,

@@ -2,9 +2,10 @@
  * Small functions that processes and workflows share.
  */
 
-// A map of settings as command line options: a name's _ becomes -, true is --name, false --no-name, null is left out.
+// A map of settings as command line options: a name's _ becomes -, true is --name, false --no-name, null is left out, and a
+// list gives the option once for each of its values.
 def options(settings) {
-    settings.findAll { _name, value -> value != null }.collect { name, value ->
+    settings.findAll { _name, value -> value != null }.collectMany { name, value -> value instanceof List ? value.collect { one -> [name, one] } : [[name, value]] }.collect { name, value ->
         def option = name.replace('_', '-')
         value == true ? "--${option}" : value == false ? "--no-${option}" : "--${option} ${quoted(value)}"
     }.join(' ')

@@ -5,11 +5,12 @@
 include { place_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
-include { dataset_name ; is_phantom ; seed_list } from './plan.nf'
+include { held_out_cases ; is_test_folder } from './given.nf'
+include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
 def data_columns() {
-    ['input', 'groups', 'group_pattern', 'free_masks', 'test_fraction', 'split_seed', 'configuration', 'planner', 'phantom_cases', 'phantom_seed']
+    ['input', 'groups', 'group_pattern', 'free_masks', 'test_cases', 'test_fraction', 'split_seed', 'configuration', 'planner', 'phantom_cases', 'phantom_seed']
 }
 
 def is_table(values) {
@@ -42,10 +43,13 @@ def plan_row(values) {
         patch_size: values.patch_size.replaceAll(/\s/, ''),
         stride: values.stride.replaceAll(/\s/, ''),
         train_patch_size: values.train_patch_size?.replaceAll(/\s/, ''),
-        seeds: seed_list(values.seeds),
+        seeds: number_list(values.seeds),
+        query_size: query_sizes(values.query_size),
         start: parse_strategy(values.start_strategy, known),
         strategies: strategy_texts(values.strategies).collect { text -> parse_strategy(text, known) },
         store: file(values.checkpoint_store).toUriString(),
+        held_out: held_out_cases(values),
+        test_folder: is_test_folder(values),
         whole_pool: false,
     ]
 }
@@ -78,7 +82,7 @@ def study_columns() {
 def table_rows(values) {
     read_table(file(values.input)).collect { row ->
         def cells = row.findAll { _column, cell -> !is_blank(cell) }
-        def files = cells.subMap(['input', 'groups', 'free_masks']).collectEntries { column, path -> [column, found_file(values, path)] }
+        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases']).collectEntries { column, path -> [column, found_file(values, path)] }
         (values.data ? [input: values.data] : [:]) + cells + files
     }
 }
@@ -86,7 +90,7 @@ def table_rows(values) {
 // Files in a table start from --data, or from the table's own folder.
 def found_file(values, path) {
     def text = path.toString().trim()
-    if( is_phantom([input: text]) || text ==~ /[a-z0-9]+:.+/ || text.startsWith('/') )
+    if( is_phantom([input: text]) || is_test_folder([test_cases: text]) || text ==~ /[a-z0-9]+:.+/ || text.startsWith('/') )
         return text
     "${values.data ?: file(values.input).toAbsolutePath().parent}/${text}".toString()
 }

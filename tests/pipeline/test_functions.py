@@ -27,7 +27,8 @@ include { parameter_errors ; typed_parameters } from './functions/parameters.nf'
 include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
 include { clock_cells ; finding_line ; task_lines } from './functions/preflight_table.nf'
 include { memory_of ; needs_of } from './functions/resources.nf'
-include { query_settings } from './functions/settings.nf'
+include { check_settings ; prepare_settings ; query_settings } from './functions/settings.nf'
+include { options } from './functions/shell.nf'
 include { far_errors } from './functions/site.nf'
 include { schedule_warnings ; study_errors ; study_rows } from './functions/study.nf'
 include { cleanup_errors } from './workflows/cleanup.nf'
@@ -64,11 +65,20 @@ def memory() {
 def schedules(values) {
     def rows = study_rows(values)
     def plan = plan_rows(rows)
-    def cycles = plan.collectMany { row ->
-        def start = node_of(plan, start_trajectories([row])[0])
+    def starts = plan.collectEntries { row -> [row, node_of(plan, start_trajectories([row])[0])] }
+    def cycles = starts.collectMany { row, start ->
         next_trajectories(plan, start).collect { next -> [next.id, query_settings(row, next, start).cycles] }
     }
-    [cycles: cycles, told: schedule_warnings(values, rows)]
+    def sizes = starts.collectEntries { row, start ->
+        def trajectories = (0..<row.cycles).collect { cycle ->
+            start + [cycle: cycle, strategy: (cycle ? row.strategies[0] : row.start).name]
+        }
+        [start.id, trajectories.collect { trajectory -> query_settings(row, trajectory, start).size }]
+    }
+    def splits = plan.collectEntries { row ->
+        [row.dataset, [prepare: options(prepare_settings([row])), check: options(check_settings([row]))]]
+    }
+    [cycles: cycles, sizes: sizes, splits: splits, told: schedule_warnings(values, rows)]
 }
 
 def preflight() {
@@ -106,15 +116,34 @@ PLACES = {
     "store": ["/work", "results", "s3://bucket/checkpoints"],
 }
 
-SCHEDULES = "dataset,regime,cycles,strategies\n" + "".join(
-    f"a,{regime},{cycles},{names}\n"
-    for regime, cycles, names in (
-        ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
-        ("two", 4, "clasp_pe:cap=2"),
-        ("new", 4, "clasp_pe"),
-        ("same", 5, "clasp_pe"),
+# Rows of a study: what schedules are told of cycles, and test sets and numbers of patches that are given.
+SCHEDULES = (
+    "input,dataset,regime,cycles,strategies,test_cases,query_size\n"
+    + "".join(
+        f"phantom,a,{regime},{cycles},{names},,\n"
+        for regime, cycles, names in (
+            ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
+            ("two", 4, "clasp_pe:cap=2"),
+            ("new", 4, "clasp_pe"),
+            ("same", 5, "clasp_pe"),
+        )
+    )
+    + "".join(
+        f'phantom,{name},main,3,random,{given},"4, 6"\n'
+        for name, given in (("b", "test.txt"), ("c", "cases.csv"), ("d", "imagesTs"))
     )
 )
+TEST_CASES = {
+    "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
+    "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
+    "none.txt": "# case_1\n",
+}
+SPLITS = {
+    "a": "--test-fraction 0.25 --split-seed 12345",
+    "b": "--test-case 'it'\\''s_1' --test-case 'case, 2' --test-case case_4",
+    "c": "--test-case case_1 --test-case 'case, 3'",
+    "d": "--test-folder",
+}
 
 # Parameters that are refused, and the lines that say why: whole, or with `..` their beginnings. `@` is the folder.
 REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
@@ -124,14 +153,17 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
             "input": "@/data", "outdir": "@/file/results", "checkpoint_store": "/proc/checkpoints", "folds": 7,
             "start_size": 6, "strategies": "random,randon,randon,power_bald:bta=1,class_pe:cap,random",
             "start_strategy": "predictive_entropy", "seeds": "3,4,3", "cleanup_work": True, "publish_uncertainty": True,
+            "test_cases": "@/none.txt", "query_size": "4,8", "cycles": 4,
         },
         [
             "--outdir @/file/results: cannot write to..",
             "--checkpoint_store /proc/checkpoints: cannot write to /proc..",
             "--input @/data: no dataset.json in it..",
+            "--test_cases @/none.txt: no test case in it; a text file with a case in each line, an earlier run's..",
             "--strategies: unknown strategy 'randon'; did you mean 'random'?",
             "--start_strategy predictive_entropy: it needs a model, and there is none at the start; use one of..",
             "--seeds: 3 is named twice..",
+            "--query_size 4,8: 4 cycles have 3 queries; give one number for all, or one for each",
             "--start_size 6: 7 folds need at least one patch each..",
             "--cleanup_work: it empties the maps that --publish_uncertainty wants to keep..",
         ],
@@ -233,10 +265,11 @@ def asked(folder: Path) -> dict[str, Any]:
         "study_row_4": {},
     }  # fmt: skip
     (folder / "results" / "parameters.json").write_text(json.dumps(before))
-    schedules = {
-        "input": str(table(folder, "schedules", "study.csv", SCHEDULES)), "data": "phantom",
-        "outdir": str(folder / "results"),
-    }  # fmt: skip
+    study = table(folder, "schedules", "study.csv", SCHEDULES)
+    schedules = {"input": str(study), "outdir": str(folder / "results"), "start_size": 12, "query_size": 8}
+    for name, text in TEST_CASES.items():
+        for place in (folder, study.parent):
+            (place / name).write_text(text, encoding="utf-8")
 
     # A file that does not arrive, and a task that crashed in the middle of a check.
     (folder / "there").write_text("token")
@@ -334,11 +367,26 @@ def test_cycles_are_told_to_schedules_alone_and_a_change_is_said(told: dict[str,
     assert told["schedules"]["cycles"] == [
         ["a-one-random-s12345", None], ["a-one-clasp_pe-s12345", 3], ["a-one-clasp_pe_steps_5-s12345", None],
         ["a-two-clasp_pe_cap_2-s12345", 4], ["a-new-clasp_pe-s12345", 4], ["a-same-clasp_pe-s12345", 5],
+        *([f"{name}-main-random-s12345", None] for name in "bcd"),
     ]  # fmt: skip
     one, two = told["schedules"]["told"]
     assert [line.split(":")[0] for line in (one, two)] == ["study.csv, row 1", "study.csv, row 2"]
     assert "queries of clasp_pe change" in one and "3 instead of 2; clasp_pe:steps=2 queries as before" in one
     assert "4 instead of 5; clasp_pe:cap=2:steps=5 queries as before" in two
+
+
+def test_patches_of_each_query(told: dict[str, Any]) -> None:
+    assert told["schedules"]["sizes"] == {
+        "a-one-s12345-c00": [12, 8, 8], "a-two-s12345-c00": [12, 8, 8, 8], "a-new-s12345-c00": [12, 8, 8, 8],
+        "a-same-s12345-c00": [12, 8, 8, 8, 8], **{f"{name}-main-s12345-c00": [12, 4, 6] for name in "bcd"},
+    }  # fmt: skip
+
+
+def test_a_given_test_set_takes_the_place_of_the_split(told: dict[str, Any]) -> None:
+    assert set(told["schedules"]["splits"]) == set(SPLITS)
+    for name, given in told["schedules"]["splits"].items():
+        assert given["prepare"].endswith(f" {SPLITS[name]}")
+        assert given["check"].endswith(SPLITS[name].partition(" --split-seed")[0])
 
 
 def test_clocks_that_differ(told: dict[str, Any]) -> None:

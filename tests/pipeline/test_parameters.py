@@ -75,7 +75,7 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: st
         cylces=3, epochs="many", iterations=0, folds=101, test_fraction=1, learning_rate="0.0", optimiser="adam",
         patch_size="20,20", stride="0", train_patch_size="a,b,c", seeds="1,two", dataset="a b", mirroring="maybe",
         groups=tmp_path / "groups.csv", input="da*", regime=True, cycles="2.5", query_tile_step="1e1",
-        publish_mode="move", plan_minutes="90,x", plan_gpus="0,4",
+        publish_mode="move", plan_minutes="90,x", plan_gpus="0,4", query_size="20,0",
         **{"start-size": 4},
     )  # fmt: skip
     same_lines(errors_of(run), [
@@ -95,6 +95,7 @@ def test_single_values(nextflow: Callable[..., Run], tmp_path: Path, version: st
         "--plan_gpus 0,4: use whole numbers",
         "--patch_size 20,20: use three positive whole numbers",
         "--stride 0: use one positive whole number",
+        "--query_size 20,0: use a whole number above 0, or one for each query",
         "--train_patch_size a,b,c: use three positive whole numbers",
         "--seeds 1,two: use whole numbers",
         "--dataset a b: use letters, digits",

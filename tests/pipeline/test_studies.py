@@ -18,7 +18,7 @@ STUB = ("-profile", "test,stub", "-stub-run")
 TABLE = """\
 # two variants of the phantom
 dataset,input,regime,start_size,query_size,strategies,seeds,cycles,full_reference,epochs
-one,phantom,low,8,4,"random,bald","1,2",3,true,
+one,phantom,low,8,"4,6","random,bald","1,2",3,true,
 one,phantom,high,12,8,"random,bald,clasp_pe","1,2",2,true,7
 two,phantom:two_channels,low,8,4,random,1,3,,
 """
@@ -63,6 +63,9 @@ def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, version: str, 
     design = json.loads(design_file.read_text())
     groups = [(group["dataset"], group["regime"], group["reference"]) for group in design["groups"]]
     assert groups == [("one", "low", "full"), ("one", "high", "full2"), ("two", "low", "")]
+    assert [group["query_size"] for group in design["groups"]] == [[4, 6], 8, 4]
+    budgets = {(t["dataset"], t["regime"]): t["budgets"] for t in design["trajectories"]}
+    assert budgets == {("one", "low"): [8, 12, 18], ("one", "high"): [12, 20], ("two", "low"): [8, 12, 16]}
     assert {len(t["nodes"]) for t in design["trajectories"] if t["regime"] == "high"} == {2}
     assert len(design["trajectories"]) == 2 * 2 + 3 * 2 + 1
 

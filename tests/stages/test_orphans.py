@@ -21,8 +21,9 @@ pytestmark = pytest.mark.slow
 def training(prepared: Path, labels: Path, store: Path, out: Path) -> subprocess.Popen[str]:
     """A small training in a process of its own."""
     options = {
-        "prepared": prepared / "prepared", "labels": labels, "node": "node", "seed": 1, "cycle": 0, "fold": 0, "folds": 2,
-        "epochs": 6, "iterations": 3, "train-patch-size": "16,32,32", "features": 4, "batch-size": 2, "device": "cpu",
+        "prepared": prepared / "prepared", "labels": labels, "node": "node", "seed": 1, "cycle": 0, "fold": 0,
+        "folds": 2, "epochs": 6, "iterations": 3, "train-patch-size": "16,32,32", "features": 4,
+        "batch-size": 2, "device": "cpu",
         "store": store, "code": "code", "out": out,
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

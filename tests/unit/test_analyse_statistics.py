@@ -26,18 +26,25 @@ def p_with_two_degrees(t: float) -> float:
 
 
 def test_area_by_hand():
-    assert area_under_budget_curve(np.array([0.5, 0.7, 0.8])) == pytest.approx((0.6 + 0.75) / 2)
-    assert area_under_budget_curve(np.array([0.3, 0.3, 0.3, 0.3])) == pytest.approx(0.3)
+    assert area_under_budget_curve(np.array([0.5, 0.7, 0.8]), (20, 60, 100)) == pytest.approx((0.6 + 0.75) / 2)
+    assert area_under_budget_curve(np.array([0.3, 0.3, 0.3, 0.3]), (20, 40, 60, 80)) == pytest.approx(0.3)
+
+
+def test_area_where_queries_grow():
+    """20 and then 60 patches: the second step weighs three times as much."""
+    area = area_under_budget_curve(np.array([0.5, 0.7, 0.8]), (10, 30, 90))
+    assert area == pytest.approx(0.25 * 0.6 + 0.75 * 0.75)
 
 
 def test_area_of_a_part_is_not_given():
-    assert area_under_budget_curve(np.array([0.5, math.nan, 0.8])) is None
-    assert area_under_budget_curve(np.array([0.5])) is None
+    assert area_under_budget_curve(np.array([0.5, math.nan, 0.8]), (1, 2, 4)) is None
+    assert area_under_budget_curve(np.array([0.5]), (1,)) is None
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_area_lies_between_lowest_and_highest(values: list[float]):
-    area = area_under_budget_curve(np.array(values))
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 500)), min_size=2, max_size=9))
+def test_area_lies_between_lowest_and_highest(steps: list[tuple[float, int]]):
+    values = [value for value, _ in steps]
+    area = area_under_budget_curve(np.array(values), np.cumsum([patches for _, patches in steps]).tolist())
     assert area is not None
     assert min(values) - 1e-12 <= area <= max(values) + 1e-12
 

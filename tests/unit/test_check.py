@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from decathlon import decathlon_head, write_decathlon_head
 
 from nnactive_nf.check.memory import memory
 from nnactive_nf.check.run import Settings, check
-from nnactive_nf.core.budget import Budget, budget_errors
+from nnactive_nf.core.budget import Budget, PoolSize, budget_errors
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.demands import Demands
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.patients import case_groups
 from nnactive_nf.phantom.folder import write_phantom
 
 BUDGET = Budget(folds=2, start_size=8, query_size=8, patch_size="8,8,8", patches_per_image=20)
@@ -229,6 +231,12 @@ def test_what_the_pool_cannot_give(phantom: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_the_largest_of_growing_queries_is_what_the_pool_must_give() -> None:
+    content = {**asdict(BUDGET), "query_size": [4, 13, 8], "start_strategy": "random", "strategies": ["random"]}
+    assert Demands.of(content).budget == replace(BUDGET, query_size=13)
+    assert Demands.of(content | {"query_size": 4}).budget == replace(BUDGET, query_size=4)
+
+
 def test_where_patients_have_several_cases_the_pool_may_be_larger(phantom: Path, tmp_path: Path) -> None:
     groups = phantom / "groups.csv"
     rows = (row(folds=3, start_size=9, query_size=14, patches_per_image=2),)
@@ -243,8 +251,85 @@ def test_where_patients_have_several_cases_the_pool_may_be_larger(phantom: Path,
 
 def test_as_many_cases_are_held_out_as_prepare_holds_out() -> None:
     """A quarter of ten is two there, as Python rounds halves to even."""
-    assert not budget_errors(replace(BUDGET, folds=8), test_fraction=0.25, cases=10, patients=10)
-    assert budget_errors(replace(BUDGET, folds=9), test_fraction=0.25, cases=10, patients=10)
+    pool = PoolSize.drawn(0.25, 10, 10)
+    assert not budget_errors(replace(BUDGET, folds=8), pool)
+    assert budget_errors(replace(BUDGET, folds=9), pool)
+
+
+def cases_of(folder: Path) -> list[str]:
+    return [path.name.removesuffix(".nii.gz") for path in sorted((folder / "labelsTr").iterdir())]
+
+
+def given(names: Sequence[str], **changes: Any) -> dict[str, Any]:
+    return {"test_cases": tuple(names), "shown_test_cases": "test.txt", **changes}
+
+
+def test_a_given_test_set_counts_and_is_not_drawn(phantom: Path, tmp_path: Path) -> None:
+    """The fraction has no say in it, and its images are the largest that are tested."""
+    cases = cases_of(phantom)
+    test = cases[:4]
+    sizes = check(phantom, replace(SETTINGS, **given(test), test_fraction=0.99), tmp_path / "sizes.json")
+    shapes = [sitk.ReadImage(str(image_of(phantom, case))).GetSize() for case in range(4)]
+    assert sizes["test_voxels"] == sum(int(np.prod(shape)) for shape in shapes)
+    rows = (row(folds=5, start_size=9, patches_per_image=2),)
+    assert errors_of(phantom, tmp_path, rows=rows, **given(test)) == [
+        "--folds 5: more folds than cases; the pool has 4 of 8 cases",
+        "--start_size 9: the pool can give 8 patches at most, 2 of each of 4 cases (--patches_per_image)",
+    ]
+    assert errors_of(phantom, tmp_path, **given(cases)) == [
+        "--test_cases test.txt: it leaves none of 8 cases for the pool"
+    ]
+
+
+def test_what_is_wrong_with_a_given_test_set(phantom: Path, tmp_path: Path) -> None:
+    """Names, patients on both sides, and the patients that are left; by the row of a table."""
+    groups, cases = phantom / "groups.csv", cases_of(phantom)
+    patient = case_groups(cases, groups, None)
+    first = [case for case in cases if patient[case] == patient[cases[0]]]
+    assert len(first) == 2
+    rows = (row("study.csv, row 2", folds=4),)
+    assert errors_of(phantom, tmp_path, groups=groups, rows=rows, **given(first)) == [
+        "study.csv, row 2: folds 4: more folds than patients; the pool has 3 of 4 patients"
+    ]
+    wrong = [first[0], "nobody", first[0], "none", "nobody"]
+    assert errors_of(phantom, tmp_path, groups=groups, rows=rows, **given(wrong)) == [
+        "study.csv, row 2: test_cases test.txt: the data set has no case nobody (2 such names)",
+        f"study.csv, row 2: test_cases test.txt: case {first[0]} stands in it twice (2 such cases)",
+        f"study.csv, row 2: test_cases test.txt: patient {patient[first[0]]} is on both sides, with case {first[0]} in "
+        f"the test set and case {first[1]} in the pool; name all cases of a patient or none (1 such patients)",
+    ]
+
+
+def test_the_test_folder_of_nnunet(raw: Path, tmp_path: Path) -> None:
+    test_set: dict[str, Any] = {"test_folder": True, "shown_test_cases": "imagesTs"}
+    assert errors_of(raw, tmp_path, **test_set) == [
+        "--test_cases imagesTs: the data set has no imagesTs with files *.nii.gz (data/imagesTs)"
+    ]
+    moved = cases_of(raw)[2:4]
+    for side in ("images", "labels"):
+        (raw / f"{side}Ts").mkdir()
+        for path in [path for path in (raw / f"{side}Tr").iterdir() if path.name.startswith(tuple(moved))]:
+            path.rename(raw / f"{side}Ts" / path.name)
+    shapes = [sitk.ReadImage(str(path)).GetSize() for path in (raw / "imagesTs").iterdir()]
+    sizes = check(raw, replace(SETTINGS, **test_set), tmp_path / "sizes.json")
+    assert (sizes["cases"], sizes["test_voxels"]) == (8, sum(int(np.prod(shape)) for shape in shapes))
+    assert check(raw, SETTINGS, tmp_path / "sizes.json")["cases"] == 6
+    assert errors_of(raw, tmp_path, rows=(row(folds=7),), **test_set) == [
+        "--folds 7: more folds than cases; the pool has 6 of 8 cases"
+    ]
+    (raw / "labelsTs" / f"{moved[0]}.nii.gz").unlink()
+    shutil.copy(image_of(raw), raw / "imagesTs")
+    shutil.copy(label_of(raw), raw / "labelsTs")
+    assert errors_of(raw, tmp_path, **test_set) == [
+        f"case {moved[0]}: label is missing (data/labelsTs/{moved[0]}.nii.gz)",
+        f"case {cases_of(raw)[0]}: stands in it twice",
+    ]
+    shutil.rmtree(raw / "labelsTs")
+    (line,) = [line for line in errors_of(raw, tmp_path, **test_set) if "labels" in line]
+    assert line.startswith("labels are missing for 3 of 9 cases, the first is case")
+    write_decathlon_head(tmp_path / "Task99", decathlon_head(["a"], {0: "background", 1: "x"}, ("T1",)))
+    (line,) = errors_of(tmp_path / "Task99", tmp_path, **test_set)
+    assert line == "--test_cases imagesTs: it wants an nnU-Net raw folder; the Decathlon's imagesTs has no labels"
 
 
 def test_all_that_is_wrong_is_said_at_once_and_by_row_of_a_table(raw: Path, tmp_path: Path) -> None:
@@ -284,7 +369,10 @@ def test_the_command(stage, tmp_path: Path) -> None:
     write_phantom(tmp_path / "raw", seed=1, cases=4, variant="two_channels")
     rows = {"folds": 2, "start_size": 8, "query_size": 4, "patch_size": "8,8,8", "patches_per_image": 9}
     named = {"start_strategy": "random", "strategies": ["random"]}
+    test = ["--test-case", "phantom_001", "--test-case", "phantom_001", "--shown-test-cases", "mine.txt"]
     arguments = ["--input", "raw", "--shown", "/data/mine", "--name", "x", "--out", "check.json", "--rows"]
+    done = stage("check", *test, *arguments, json.dumps([rows | named]), cwd=tmp_path)
+    assert (done.returncode, "mine.txt: case phantom_001 stands in it twice" in done.stderr) == (2, True), done.output
     done = stage("check", *arguments, json.dumps([rows | named]), cwd=tmp_path)
     assert done.returncode == 0, done.output
     assert json.loads((tmp_path / "check.json").read_text())["channels"] == 2

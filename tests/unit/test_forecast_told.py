@@ -114,6 +114,11 @@ def test_counts_by_hand(study: Told) -> None:
     assert "saves 10 of 42 trainings" in study.text
 
 
+def test_queries_that_grow_are_summed(tmp_path: Path) -> None:
+    found = told(tmp_path, [make_row("random", query_size=[4, 6], start_size=8, cycles=3, seeds=[1, 2])])
+    assert found.count("one main", "patches") == 2 * (8 + 4 + 6)
+
+
 class Node(NamedTuple):
     """Of a row of `ROWS`."""
 

@@ -88,6 +88,20 @@ def test_the_table_of_cases_tells_where_the_image_grid_lies(prepared: Path, phan
         np.testing.assert_allclose(grid.place_mm(centre), wanted)
 
 
+def test_a_test_set_by_name_and_by_nnunets_folder(phantom: Path, tmp_path: Path) -> None:
+    names = sorted(path.name.removesuffix(".nii.gz") for path in (phantom / "labelsTr").iterdir())[1:4]
+    raw = copy_of(phantom, tmp_path / "raw")
+    for side in ("images", "labels"):
+        (raw / f"{side}Ts").mkdir()
+        for path in [path for path in (raw / f"{side}Tr").iterdir() if path.name.startswith(tuple(names))]:
+            path.rename(raw / f"{side}Ts" / path.name)
+    named = run(phantom, tmp_path / "named", replace(SETTINGS, test_cases=tuple(names)))
+    folder = run(raw, tmp_path / "folder", replace(SETTINGS, test_folder=True))
+    assert named.test == folder.test == names and len(named.pool) == len(folder.pool) == 5
+    assert named.digest == folder.digest
+    assert (tmp_path / "named/reference.h5").read_bytes() == (tmp_path / "folder/reference.h5").read_bytes()
+
+
 def test_no_ground_truth_is_left_where_trainings_read(prepared: Path) -> None:
     dataset = Dataset.open(prepared / "prepared")
     assert not list((prepared / "prepared").rglob("*_seg*"))

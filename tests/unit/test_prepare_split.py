@@ -15,7 +15,7 @@ from nnactive_nf.core import budget
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.prepare.run import Settings, _tell_folds, _tell_sizes
-from nnactive_nf.prepare.split import check_start, class_table, split_pool_test
+from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
 
 NAMES = ["background", "rare"]
 
@@ -134,6 +134,26 @@ def test_too_few_cases_or_patients_for_two_sides() -> None:
     with pytest.raises(UserError, match="4 cases of 2 patients cannot be split"):
         split("aabb", None, 0.5)
     assert len(split("abc", None, 0.5)["test"]) == 1
+
+
+def given(patients: str, rare: Sequence[int], test: Sequence[int]) -> dict[str, str]:
+    groups = {f"case_{i:02d}": patient for i, patient in enumerate(patients)}
+    voxels = {case: (9, rare[i]) for i, case in enumerate(groups)}
+    return given_split(groups, voxels, NAMES, [f"case_{i:02d}" for i in test])
+
+
+def test_a_given_test_set_stays_as_it_is_and_cases_that_come_later_join_the_pool() -> None:
+    before = given("aabcd", [1, 0, 1, 0, 0], [3, 4])
+    assert before == {"case_00": "pool", "case_01": "pool", "case_02": "pool", "case_03": "test", "case_04": "test"}
+    after = given("aabcdaef", [1, 0, 1, 0, 0, 1, 1, 0], [3, 4])
+    assert after == before | dict.fromkeys(("case_05", "case_06", "case_07"), "pool")
+
+
+def test_a_given_test_set_may_not_take_what_the_pool_needs() -> None:
+    with pytest.raises(UserError, match="patient a is on both sides, with case case_00 in the test set"):
+        given("aabcd", [1, 1, 1, 1, 1], [0])
+    with pytest.raises(UserError, match="the pool that test_cases leaves: class 'rare' is in 1 cases of 1 patients"):
+        given("abcd", [1, 1, 0, 0], [1])
 
 
 def test_the_start_fills_the_folds_with_as_many_patients_as_folds() -> None:

@@ -75,7 +75,7 @@ def test_the_numbers_of_a_data_set(dataset: str) -> None:
     for row, regime, size in zip(rows(dataset.lower()), REGIMES, sizes, strict=True):
         assert paper_names(row.pop("strategies")) == PAPER_NAMES
         assert row.pop("group_pattern", None) == (r"^(patient\d+)" if dataset == "ACDC" else None)
-        own = {"start_size": size, "query_size": size, "patch_size": patch, "stride": stride}
+        own = {"start_size": size, "query_size": str(size), "patch_size": patch, "stride": stride}
         assert row == {"dataset": dataset, "regime": regime, **own, **SAME}
 
 
@@ -93,8 +93,8 @@ def test_an_ablation_changes_one_thing(dataset: str) -> None:
     for regime, size in zip(REGIMES, SETTINGS[dataset][2], strict=True):
         changes = {
             "half_patch": {"patch_size": HALF_PATCHES[dataset]},
-            "half_query": {"query_size": size // 2, "cycles": 9},
-            "double_query": {"query_size": size * 2, "cycles": 3},
+            "half_query": {"query_size": str(size // 2), "cycles": 9},
+            "double_query": {"query_size": str(size * 2), "cycles": 3},
             "500_epochs": {"epochs": 500},
             "betas": {"strategies": betas},
         }
@@ -102,7 +102,7 @@ def test_an_ablation_changes_one_thing(dataset: str) -> None:
             row = ablations[f"{regime}_{name}"]
             assert differs(row, main[regime]) == change
             # The last budget is that of the study, so that areas under the curves compare.
-            assert row["start_size"] + (row["cycles"] - 1) * row["query_size"] == 5 * size
+            assert row["start_size"] + (row["cycles"] - 1) * int(row["query_size"]) == 5 * size
 
 
 def test_the_roll_out() -> None:
@@ -110,7 +110,7 @@ def test_the_roll_out() -> None:
     assert [row["dataset"] for row in found] == list(ROLL_OUT)
     for row in found:
         patch, size = ROLL_OUT[row["dataset"]]
-        assert (row["input"], row["patch_size"], row["start_size"], row["query_size"]) == (
+        assert (row["input"], row["patch_size"], row["start_size"], int(row["query_size"])) == (
             row["dataset"],
             patch,
             size,

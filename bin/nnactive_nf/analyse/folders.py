@@ -93,7 +93,8 @@ def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:
 
 def _sizes(group: Any) -> str:
     size = "x".join(str(number) for number in group.patch_size) or "unknown size"
-    return f"start {group.start_size}, query {group.query_size}, patch {size}"
+    query = group.query_size if isinstance(group.query_size, int) else ",".join(map(str, group.query_size))
+    return f"start {group.start_size}, query {query}, patch {size}"
 
 
 def _clashing(studies: Sequence[Study]) -> set[str]:

@@ -16,14 +16,21 @@ Floats = npt.NDArray[np.float64]
 CONSTANT = 1e-12  # differences closer to each other than this are one number: below what double sums of Dice resolve
 
 
-def area_under_budget_curve(values: Floats) -> float | None:
-    """AUBC: trapezoid area over evenly spaced budgets, scaled to [0, 1] (nnActive, section 5).
+def area_under_budget_curve(values: Floats, budgets: Sequence[int]) -> float | None:
+    """AUBC: trapezoid area over the budgets, scaled to [0, 1] (nnActive, section 5, where they are evenly spaced).
+
+    Args:
+        values: `[cycles]`, NaN where one is missing.
+        budgets: labelled patches of each cycle, increasing.
 
     None where there is only one budget or a value is missing: the area of a part is another quantity.
     """
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    return float(np.trapezoid(values, dx=1.0 / (len(values) - 1)))
+    if len(set(np.diff(budgets).tolist())) == 1:
+        return float(np.trapezoid(values, dx=1.0 / (len(values) - 1)))
+    places = (np.asarray(budgets, dtype=np.float64) - budgets[0]) / (budgets[-1] - budgets[0])
+    return float(np.trapezoid(values, places))
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def trajectories_table(study: Study) -> pd.DataFrame:
                         "class": name,
                         "cycles_planned": len(curve),
                         "cycles": int(np.isfinite(curve).sum()),
-                        "aubc": number_or_nan(area_under_budget_curve(curve)),
+                        "aubc": number_or_nan(area_under_budget_curve(curve, trajectory.budgets)),
                         "start_dice": curve[0],
                         "final_dice": curve[-1],
                     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,11 +10,12 @@ from typing import TypeVar
 from nnactive_nf.check.grids import case_head
 from nnactive_nf.check.memory import memory
 from nnactive_nf.check.sizes import sizes
-from nnactive_nf.core.budget import start_problems
+from nnactive_nf.core.budget import PoolSize, start_problems
 from nnactive_nf.core.demands import Demands, all_strategy_errors
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.heads import Head
+from nnactive_nf.core.held_out import held_out_errors, pool_without
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import RawDataset, list_with_problems
 from nnactive_nf.core.trainer_file import trainer_errors
@@ -31,6 +32,9 @@ class Settings:
         shown_strategy_file: the same of the strategy file.
         shown_trainer_file: the same of the trainer file.
         rows: all (data set, regime) of this data set.
+        test_cases: the test set, where it is given by names.
+        test_folder: whether it is nnU-Net's imagesTs.
+        shown_test_cases: what gave it, as the user knows it.
     """
 
     shown: str
@@ -44,6 +48,9 @@ class Settings:
     rows: tuple[Demands, ...]
     trainer_file: Path | None = None
     shown_trainer_file: str | None = None
+    test_cases: tuple[str, ...] = ()
+    test_folder: bool = False
+    shown_test_cases: str = ""
 
 
 def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
@@ -62,7 +69,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     """
     errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
     errors += trainer_errors(settings.trainer_file, settings.shown_trainer_file)
-    found = _asked(errors, lambda: list_with_problems(folder, settings.free_masks))
+    found = _asked(errors, lambda: list_with_problems(folder, settings.free_masks, settings.test_folder))
     if found is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
     raw, problems = found
@@ -71,12 +78,19 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
         errors.append(f"{folder}: one case only; a pool and a test set need more")
     names = [case.name for case in raw.cases]
     groups = _asked(errors, lambda: case_groups(names, settings.groups, settings.group_pattern))
+    held_out = raw.held_out or settings.test_cases
     if groups is not None and len(raw.cases) > 1:
-        errors += _budget_errors(settings, raw, groups)
+        named = f"--test_cases {settings.shown_test_cases}"
+        wrong = held_out_errors(held_out, groups, named) if held_out else []
+        patients = len(set(groups.values()))
+        pool = pool_without(held_out, groups, named) if held_out else (
+            PoolSize.drawn(settings.test_fraction, len(groups), patients)
+        )  # fmt: skip
+        errors += wrong or _budget_errors(settings, raw, pool)
     heads = _heads(errors, raw)
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
-    told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction)
+    told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction, held_out)
     write_json(out, {**told, "memory": memory(told)})
     return told
 
@@ -92,16 +106,17 @@ def _asked(errors: list[str], work: Callable[[], Out]) -> Out | None:
 
 def _shown(line: str, folder: Path, settings: Settings) -> str:
     """A message with the folder's path as the user knows it, behind the parameter that named it."""
+    if line.startswith("--test_cases "):
+        return settings.rows[0].told([line.replace(f"({folder}/", f"({settings.shown}/")])[0]
     if line.startswith((f"{folder}:", f"{folder}/")):
         return settings.rows[0].told([f"--input {settings.shown}{line.removeprefix(str(folder))}"])[0]
     return line.replace(f"({folder}/", f"({settings.shown}/")
 
 
-def _budget_errors(settings: Settings, raw: RawDataset, groups: Mapping[str, str]) -> list[str]:
+def _budget_errors(settings: Settings, raw: RawDataset, pool: PoolSize) -> list[str]:
     errors = []
     for row in settings.rows:
-        patients = len(set(groups.values()))
-        errors += row.budget_errors(test_fraction=settings.test_fraction, cases=len(groups), patients=patients)
+        errors += row.budget_errors(pool)
         start = start_problems(start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes))
         errors += row.told([f"--{line}" for line in start])
     return errors

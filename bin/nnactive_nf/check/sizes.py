@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,12 @@ from nnactive_nf.core.raw import RawDataset
 
 
 def sizes(
-    raw: RawDataset, heads: Mapping[str, Head], groups: Mapping[str, str], configuration: str, test_fraction: float
+    raw: RawDataset,
+    heads: Mapping[str, Head],
+    groups: Mapping[str, str],
+    configuration: str,
+    test_fraction: float,
+    held_out: Sequence[str] = (),
 ) -> dict[str, int]:
     """Sizes of images, in voxels of one channel; upper bounds, as nothing is cropped yet and no case has its side.
 
@@ -23,6 +28,7 @@ def sizes(
         groups: patient of each case.
         configuration: nnU-Net configuration; where the planner plans none of that name, its finest stands for it.
         test_fraction: share of the cases to hold out.
+        held_out: the test set, where it is given.
 
     Returns:
         `cases`, `channels`, `classes` (background included); `largest_file`, the largest image as it is; `largest`, the
@@ -50,7 +56,8 @@ def sizes(
         "largest": max(planned.values()),
         "largest_resampled": max(resampled, default=0),
         "pool_voxels": sum(planned.values()),
-        "test_voxels": _most_in_test(voxels, groups, test_cases(test_fraction, len(voxels))),
+        "test_voxels": sum(voxels[case] for case in held_out)
+        or _most_in_test(voxels, groups, test_cases(test_fraction, len(voxels))),
     }
 
 

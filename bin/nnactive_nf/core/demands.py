@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnactive_nf.core.budget import Budget, budget_errors
+from nnactive_nf.core.budget import Budget, PoolSize, budget_errors
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.strategies import list_errors, strategy_errors
 from nnactive_nf.core.strategy_file import StrategyFile, load_strategies
@@ -32,16 +32,18 @@ class Demands:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Demands:
         """From what the workflow writes: a map of the names above, the budget's among them."""
-        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__})
+        sizes = content["query_size"]
+        largest = {"query_size": sizes if isinstance(sizes, int) else max(sizes)}
+        budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__} | largest)
         return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]))
 
     def told(self, lines: Sequence[str]) -> list[str]:
         """Messages about parameters (`--name ..`); in a table they are about the row's cells."""
         return [f"{self.where}: {line.removeprefix('--')}" if self.where else line for line in lines]
 
-    def budget_errors(self, *, test_fraction: float, cases: int, patients: int | None) -> list[str]:
+    def budget_errors(self, pool: PoolSize) -> list[str]:
         """What the pool cannot give, see `nnactive_nf.core.budget`."""
-        return self.told(budget_errors(self.budget, test_fraction=test_fraction, cases=cases, patients=patients))
+        return self.told(budget_errors(self.budget, pool))
 
 
 def all_strategy_errors(rows: Sequence[Demands], strategy_file: Path | None, shown: str | None) -> list[str]:

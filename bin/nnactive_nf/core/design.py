@@ -35,14 +35,14 @@ class Strategy:
 class Group:
     """A data set in one label regime.
 
-    Sizes are patches; `patch_size` is (z, y, x) in voxels, () for whole images. `reference` is the regime under which
-    the training on the whole pool goes; '' where there is none.
+    Sizes are patches, `query_size` of all queries or of each; `patch_size` is (z, y, x) in voxels, () for whole images.
+    `reference` is the regime under which the training on the whole pool goes; '' where there is none.
     """
 
     dataset: str
     regime: str
     start_size: int
-    query_size: int
+    query_size: int | tuple[int, ...]
     patch_size: tuple[int, ...]
     start_strategy: str
     reference: str = ""
@@ -137,7 +137,12 @@ def _group(item: Mapping[str, Any]) -> Group:
     if size == "whole_image":
         size = ()
     numbers = size.replace("x", ",").split(",") if isinstance(size, str) else size
-    group: Group = _record(Group, {"reference": "", **item, "patch_size": tuple(int(n) for n in numbers)})
+    queries = item["query_size"]
+    sizes = {
+        "patch_size": tuple(int(n) for n in numbers),
+        "query_size": tuple(int(n) for n in queries) if isinstance(queries, list | tuple) else int(queries),
+    }
+    group: Group = _record(Group, {"reference": "", **item, **sizes})
     return group
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class RawDataset:
     file_ending: str
     reader: type[BaseReaderWriter]
     cases: tuple[RawCase, ...]
+    held_out: tuple[str, ...] = ()  # cases of imagesTs, where that is the test set
 
     @property
     def nnunet_json(self) -> dict[str, Any]:
@@ -54,20 +55,23 @@ class RawDataset:
         }
 
 
-def list_raw(folder: Path, free_masks: Path | None = None) -> RawDataset:
+def list_raw(folder: Path, free_masks: Path | None = None, test_folder: bool = False) -> RawDataset:
     """List a raw folder as `list_with_problems` does; `UserError` for whatever is wrong, one line each."""
-    raw, problems = list_with_problems(folder, free_masks)
+    raw, problems = list_with_problems(folder, free_masks, test_folder)
     if problems:
         raise UserError(*problems)
     return raw
 
 
-def list_with_problems(folder: Path, free_masks: Path | None = None) -> tuple[RawDataset, list[str]]:
+def list_with_problems(
+    folder: Path, free_masks: Path | None = None, test_folder: bool = False
+) -> tuple[RawDataset, list[str]]:
     """List a raw folder in either layout, whatever is wrong with its cases.
 
     Args:
         folder: nnU-Net raw or Decathlon folder.
         free_masks: folder of masks `<case><file ending>` on the images' grids, for all cases or some.
+        test_folder: list the cases of nnU-Net's `imagesTs` and `labelsTs` too, as `held_out`.
 
     Returns:
         The data set with all of its cases, and what is wrong with their names and files, one line each.
@@ -101,13 +105,18 @@ def list_with_problems(folder: Path, free_masks: Path | None = None) -> tuple[Ra
         raise UserError(
             *problems or [f"{folder}: no training cases in it; an nnU-Net raw or a Decathlon folder is wanted"]
         )
+    test_cases: list[RawCase] = []
+    if test_folder:
+        test_cases, more = _test_folder(folder, head, channels)
+        cases, problems = sorted([*cases, *test_cases], key=lambda case: case.name), problems + more
     problems += _missing_labels(cases)
     names = [case.name for case in cases]
     problems += [f"case {name}: stands in it twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     problems += [f"{folder}: {line}" for line in name_errors("case", names)]
     reader = _reader(ending, folder)
     cases = _with_free_masks(cases, free_masks, ending)
-    return RawDataset(folder, classes, channels, ending, reader, tuple(cases)), problems
+    held_out = tuple(case.name for case in test_cases)
+    return RawDataset(folder, classes, channels, ending, reader, tuple(cases), held_out), problems
 
 
 def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
@@ -165,25 +174,51 @@ def _nnunet(folder: Path, head: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
             for name, files in head["dataset"].items()
         }
     else:
-        images = {
-            path: CHANNEL.fullmatch(path.name.removesuffix(ending)) for path in _files(folder / "imagesTr", ending)
-        }
-        names = sorted({match["case"] for match in images.values() if match})
-        listed = {
-            name: (
-                tuple(folder / "imagesTr" / f"{name}_{channel:04d}{ending}" for channel in range(len(channels))),
-                folder / "labelsTr" / f"{name}{ending}",
-            )
-            for name in names
-        }
-        for path in _files(folder / "labelsTr", ending):
-            name = path.name[: -len(ending)]
-            if name not in listed:
-                listed[name] = ((folder / "imagesTr" / f"{name}_0000{ending}",), path)
-    problems = _strange_images(images, len(channels))
+        images, listed = _of_folders(folder, "Tr", ending, len(channels))
+    return channels, *_listed_cases(images, listed, len(channels))
+
+
+# Files of a case: images by channel, label.
+_Listed = dict[str, tuple[tuple[Path, ...], Path]]
+
+
+def _of_folders(
+    folder: Path, side: str, ending: str, channels: int
+) -> tuple[dict[Path, re.Match[str] | None], _Listed]:
+    """The images in `images<side>` with case and channel, and each case's files."""
+    images_folder, labels_folder = folder / f"images{side}", folder / f"labels{side}"
+    images = {path: CHANNEL.fullmatch(path.name.removesuffix(ending)) for path in _files(images_folder, ending)}
+    listed: _Listed = {
+        name: (
+            tuple(images_folder / f"{name}_{channel:04d}{ending}" for channel in range(channels)),
+            labels_folder / f"{name}{ending}",
+        )
+        for name in sorted({match["case"] for match in images.values() if match})
+    }
+    for path in _files(labels_folder, ending):
+        name = path.name[: -len(ending)]
+        if name not in listed:
+            listed[name] = ((images_folder / f"{name}_0000{ending}",), path)
+    return images, listed
+
+
+def _listed_cases(
+    images: Mapping[Path, re.Match[str] | None], listed: _Listed, channels: int
+) -> tuple[list[RawCase], list[str]]:
+    problems = _strange_images(images, channels)
     for name, (files, _label) in sorted(listed.items()):
         problems += _missing(name, {f"image of channel {i}": path for i, path in enumerate(files)})
-    return channels, [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+    return [RawCase(name, *files) for name, files in sorted(listed.items())], problems
+
+
+def _test_folder(folder: Path, head: Mapping[str, Any], channels: Sequence[str]) -> tuple[list[RawCase], list[str]]:
+    if "file_ending" not in head:
+        raise UserError("--test_cases imagesTs: it wants an nnU-Net raw folder; the Decathlon's imagesTs has no labels")
+    ending = str(head["file_ending"])
+    cases, problems = _listed_cases(*_of_folders(folder, "Ts", ending, len(channels)), len(channels))
+    if not cases:
+        problems.append(f"--test_cases imagesTs: the data set has no imagesTs with files *{ending} ({folder}/imagesTs)")
+    return cases, problems
 
 
 def _strange_images(images: Mapping[Path, re.Match[str] | None], channels: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nnactive_nf.core.budget import query_size_of
 from nnactive_nf.forecast.plan import Group, Row
 
 # The stages that are counted by row; the others run once, or once per data set.
@@ -14,7 +15,7 @@ def row_counts(group: Group) -> dict[str, int]:
     """Tasks of a row by stage, and its nodes, trajectories and patches that are labelled in all."""
     row, nodes = group.row, group.nodes
     queries = 0 if row.whole_pool else len(nodes)
-    sizes = [row.start_size if node.cycle == 0 else row.query_size for node in nodes]
+    sizes = [row.start_size if node.cycle == 0 else query_size_of(row.query_size, node.cycle) for node in nodes]
     return {
         "QUERY": queries,
         "VIEWS": queries if row.view_patches else 0,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
+from nnactive_nf.core.budget import labelled_patches
 from nnactive_nf.forecast.counts import all_tasks
 from nnactive_nf.forecast.images import Images, Unknown
 from nnactive_nf.forecast.network import Network
@@ -126,7 +127,7 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
     if isinstance(images, Unknown):
         return []
     row = group.row
-    pool = 1 - row.test_fraction
+    pool = 1 - images.test_share
     of_map = {
         name: pool * (images.voxels * map_bytes(name, images.classes, row.folds, network) + images.cases * HDF5_BYTES)
         for name in {name for node in group.nodes for maps in node.asked for name in maps.split(",")}
@@ -137,11 +138,11 @@ def _maps_by_node(group: Group, images: Images | Unknown, network: Network) -> I
 def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
     """A node's labels, query with its pictures, and measures. Where images are unknown, a patch in each case."""
     row = group.row
-    patches = row.start_size + node.cycle * row.query_size
+    patches = labelled_patches(row.start_size, row.query_size, node.cycle)
     if isinstance(images, Unknown):
         measures, pool, labelled, voxels = 0.0, 0.0, float(patches), prod(_patch_in(row, images, 0))
     else:
-        pool = (1 - row.test_fraction) * images.cases
+        pool = (1 - images.test_share) * images.cases
         measures = (images.cases - pool) * (images.classes - 1) * MEASURES_BYTES
         labelled, voxels = min(patches, pool), images.voxels / images.cases
     if row.whole_pool:

@@ -51,6 +51,8 @@ class Images:
 
     Attributes:
         cases, channels, classes: their numbers.
+        held_out: number of cases in a test set that is given; 0 where it is drawn.
+        test_share: share of the cases that are held out.
         shape_zyx: median shape on the image grid, in voxels.
         voxels: of all cases on the image grid.
         resampled: whether images are on another grid than their files.
@@ -68,6 +70,8 @@ class Images:
     heads: int
     read: int
     plans: dict[str, Any]
+    held_out: int
+    test_share: float
 
 
 def images_of(row: Row, raw: Path | None) -> Images | Unknown:
@@ -84,14 +88,16 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
     if raw is None or why:
         return Unknown(why, assumed_plans())
     try:
-        dataset = list_raw(raw)
+        dataset = list_raw(raw, test_folder=row.test_folder)
         drawn = evenly(dataset.cases, LOOKED_AT)
         heads = [read_head(case.images[0], dataset.reader) for case in drawn]
         cropped = crop(heads, drawn, dataset)
     except UserError as error:  # PREPARE tells more of it
         return Unknown(error.lines[0].replace(str(raw), row.folder), assumed_plans())
     cases = row.phantom_cases if row.source == "phantom" else len(dataset.cases)
-    pool = max(1, round((1 - row.test_fraction) * cases))
+    held_out = len(dataset.held_out or row.held_out)
+    test_share = min(1.0, held_out / cases) if held_out else row.test_fraction
+    pool = max(1, round((1 - test_share) * cases))
     plans = run_planner(dataset.nnunet_json, fingerprint_of_heads(cropped), row.dataset, pool, row.planner)
     try:
         known_configuration(plans, row.configuration)
@@ -108,6 +114,8 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
         heads=len(heads),
         read=readable(heads),
         plans=plans,
+        held_out=held_out,
+        test_share=test_share,
     )
 
 

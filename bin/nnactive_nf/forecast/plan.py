@@ -34,6 +34,8 @@ class Row:
         folder: where the raw data set is, as the user knows it.
         whole_pool: whether it is the reference on full labels: no strategies, no queries.
         patients: whether cases may share a patient.
+        held_out: the test set, where it is given by names.
+        test_folder: whether it is nnU-Net's imagesTs.
         demands: what is held against the data.
     """
 
@@ -47,12 +49,15 @@ class Row:
     seeds: tuple[int, ...]
     cycles: int
     start_size: int
-    query_size: int
+    query_size: int | tuple[int, ...]
     patch_size: str
     view_patches: int
     configuration: str
     planner: str
     test_fraction: float
+    test_cases: str | None
+    held_out: tuple[str, ...]
+    test_folder: bool
     phantom_cases: int
     folds: int
     epochs: int

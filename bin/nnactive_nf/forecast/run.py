@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnactive_nf.core.budget import PoolSize
 from nnactive_nf.core.demands import all_strategy_errors
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.forecast.counts import one_row_each
@@ -112,10 +113,18 @@ def _refuse_sizes(rows: Sequence[Row], images: Mapping[str, Images | Unknown]) -
     for row in rows:
         found = images[row.dataset]
         if isinstance(found, Images):
-            patients = None if row.patients else found.cases
-            errors += row.demands.budget_errors(test_fraction=row.test_fraction, cases=found.cases, patients=patients)
+            errors += row.demands.budget_errors(_pool_size(row, found))
     if errors:
         raise UserError(*errors)
+
+
+def _pool_size(row: Row, images: Images) -> PoolSize:
+    patients = None if row.patients else images.cases
+    if not images.held_out:
+        return PoolSize.drawn(row.test_fraction, images.cases, patients)
+    left = images.cases - images.held_out
+    named = f"--test_cases {row.test_cases}"
+    return PoolSize(left, images.cases, None if patients is None else left, patients, named, exact=True)
 
 
 def _trace(times: Times, given: Mapping[str, float]) -> pd.DataFrame | None:

@@ -31,7 +31,7 @@ from nnactive_nf.core.seeds import stream
 from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
-from nnactive_nf.prepare.split import check_start, class_table, split_pool_test
+from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -51,6 +51,8 @@ class Settings:
     start_size: int
     free_masks: Path | None = None
     planner: str = PLANNER
+    test_cases: tuple[str, ...] = ()
+    test_folder: bool = False
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -67,18 +69,23 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     Raises:
         UserError: whatever is wrong with the data set, all of it at once.
     """
-    raw = list_raw(folder, settings.free_masks)
+    raw = list_raw(folder, settings.free_masks, settings.test_folder)
     print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {list(raw.classes.names)}")
     facts = _check_all(raw, workers)
     groups = case_groups([fact.name for fact in facts], settings.groups, settings.group_pattern)
     class_voxels = {fact.name: fact.class_voxels for fact in facts}
     print(class_table(class_voxels, raw.classes.names))
-    split = split_pool_test(
-        groups, class_voxels, raw.classes.names, test_fraction=settings.test_fraction, seed=settings.split_seed
+    held_out = raw.held_out or settings.test_cases
+    split = (
+        given_split(groups, class_voxels, raw.classes.names, held_out)
+        if held_out
+        else split_pool_test(
+            groups, class_voxels, raw.classes.names, test_fraction=settings.test_fraction, seed=settings.split_seed
+        )
     )
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
-    _tell_sizes(len(pool), len(split) - len(pool), test_cases(settings.test_fraction, len(split)))
+    _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
     _tell_folds({case: class_voxels[case] for case in pool}, groups, raw.classes.names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
     plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnactive_nf.core.budget import CASES_PER_CLASS, start_problems, test_cases
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.held_out import held_out_errors
 from nnactive_nf.core.seeds import stream
 
 
@@ -61,6 +62,31 @@ def split_pool_test(
             f"{len(groups)} cases of {len(members)} patients cannot be split: the pool needs each class in "
             f"{CASES_PER_CLASS} patients, and nothing is left for a test set; add cases"
         )
+    return {case: "test" if case in test else "pool" for case in sorted(groups)}
+
+
+def given_split(
+    groups: Mapping[str, str],
+    class_voxels: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    held_out: Sequence[str],
+) -> dict[str, str]:
+    """The split into `pool` and `test` where the test set is given; whoever is not in it is in the pool.
+
+    Args:
+        groups: patient of each case.
+        class_voxels: voxels per class index of each case.
+        class_names: names of the classes, by index.
+        held_out: the test set.
+
+    Raises:
+        UserError: names that nobody knows, patients on both sides, or a pool that lacks a class; one line per finding.
+    """
+    if errors := held_out_errors(held_out, groups, "test_cases"):
+        raise UserError(*errors)
+    test = set(held_out)
+    if problems := _problems(set(groups) - test, groups, class_voxels, class_names):
+        raise UserError(*(f"the pool that test_cases leaves: {line}" for line in problems))
     return {case: "test" if case in test else "pool" for case in sorted(groups)}
 
 

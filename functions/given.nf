@@ -1,0 +1,52 @@
+/*
+ * What a study's author gives in files: the test set (--test_cases).
+ */
+
+// --test_cases imagesTs stands for the cases of nnU-Net's imagesTs and labelsTs.
+def is_test_folder(values) {
+    values.test_cases == 'imagesTs'
+}
+
+// The cases that --test_cases holds out: the lines of a text file without remarks (#), or the test cases in a table with the
+// columns case and split, such as an earlier run's cases.csv. They are read here and go to tasks by their names, so that a
+// run may replace the file that they come from, and nothing runs anew where it says the same.
+def held_out_cases(values) {
+    if( !values.test_cases || is_test_folder(values) )
+        return []
+    def path = file(values.test_cases)
+    def lines = text_lines(path)
+    def header = lines ? lines[0].tokenize(',')*.trim() : []
+    if( !header.containsAll(['case', 'split']) )
+        return lines
+    def rows = path.splitCsv(quote: '"', strip: true).findAll { cells -> cells.any { cell -> cell } && !"${cells[0]}".startsWith('#') }
+    def (name, side) = ['case', 'split'].collect { column -> rows[0]*.replace('\uFEFF', '').indexOf(column) }
+    rows.drop(1).findAll { cells -> cells[side] == 'test' }.collect { cells -> cells[name] }
+}
+
+// Lines of a text without blank ones and remarks. `text` heeds no encoding that is not UTF-8, so it is decoded here.
+def text_lines(path) {
+    def text = java.nio.charset.StandardCharsets.UTF_8.newDecoder().decode(java.nio.ByteBuffer.wrap(path.bytes)).toString()
+    text.replace('\uFEFF', '').readLines()*.trim().findAll { line -> line && !line.startsWith('#') }
+}
+
+// What is wrong with such a file, whatever the data.
+def test_case_errors(values) {
+    if( !values.test_cases || is_test_folder(values) )
+        return []
+    def where = "--test_cases ${values.test_cases}"
+    def wanted = "a text file with a case in each line, an earlier run's cases.csv, or 'imagesTs' is wanted"
+    def path = file(values.test_cases)
+    if( !path.exists() )
+        return ["${where}: no such file; ${wanted}"]
+    if( !path.isFile() )
+        return ["${where}: not a file; ${wanted}"]
+    try {
+        return held_out_cases(values) ? [] : ["${where}: no test case in it; ${wanted}"]
+    }
+    catch( java.nio.charset.CharacterCodingException _error ) {
+        return ["${where}: not text in UTF-8; ${wanted}"]
+    }
+    catch( IllegalArgumentException | IllegalStateException error ) {
+        return ["${where}: not a table (${error.message})"]
+    }
+}
