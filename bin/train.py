@@ -18,6 +18,7 @@ from nnactive_nf.core.options import ZYX, Name
 @click.option("--cycle", required=True, type=click.IntRange(0))
 @click.option("--fold", required=True, type=click.IntRange(0), help="Fold to leave out and validate on.")
 @click.option("--folds", required=True, type=click.IntRange(2))
+@click.option("--folds-file", type=click.Path(path_type=Path), help="Folds that are given; dealt where not.")
 @click.option("--epochs", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--iterations", default=250, show_default=True, type=click.IntRange(1), help="Batches per epoch.")
 @click.option("--train-patch-size", type=ZYX, help="The network's patch z,y,x; nnU-Net's plan where not given.")
@@ -40,13 +41,14 @@ def main(
     store: Path,
     code: str,
     out: Path,
+    folds_file: Path | None,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
     from nnactive_nf.train.run import Settings, StoppedError, train
 
     try:
-        train(prepared, labels_file, Settings(**options), node, device, threads, store, code, out)
+        train(prepared, labels_file, Settings(**options), node, device, threads, store, code, out, folds_file)
     except StoppedError as end:
         print(
             f"told to end by signal {end.number}; the training goes on from here when it is run again", file=sys.stderr

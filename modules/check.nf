@@ -12,8 +12,8 @@ process CHECK {
 
     input:
     // name; [name, shown, configuration, ..., rows]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; the user's strategies or []
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*')
+    // digest of the folders' files; the user's strategies or []; tables of first patches and of folds, if any
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*'), path(given, stageAs: 'given_?')
     val code
 
     output:

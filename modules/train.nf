@@ -2,7 +2,7 @@
  * TRAIN: one fold of a node's ensemble. Checkpoints are kept in a store outside the work folder under the digest of
  * what they rest on, so that a training that was stopped goes on and a finished one returns at once.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -13,8 +13,9 @@ process TRAIN {
     memory { memory_of(task, 8, need) }
 
     input:
-    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; [bytes, each] of memory
-    tuple val(node), val(fold), val(settings), path(prepared), path(labels), val(need)
+    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks;
+    // given folds or []; [bytes, each] of memory
+    tuple val(node), val(fold), val(settings), path(prepared), path(labels), path(folds_file, stageAs: 'folds_file'), val(need)
     val code
 
     output:
@@ -27,7 +28,7 @@ process TRAIN {
     trap '' TERM USR2
     ${thread_limits(task.cpus)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
-        --out ${node.id}/fold_${fold}
+        ${file_option('--folds-file', folds_file)} --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 

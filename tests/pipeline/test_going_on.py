@@ -195,6 +195,7 @@ def test_a_run_that_is_stopped_says_so(going: Going) -> None:
 # What each strategy's query is told of the run's cycles, and what the run says of an earlier one with others.
 TOLD = """
 include { check_settings ; prepare_settings ; query_settings } from './functions/settings.nf'
+include { kept_file } from './functions/given.nf'
 include { options } from './functions/shell.nf'
 include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
 include { schedule_warnings ; study_rows } from './functions/study.nf'
@@ -216,14 +217,17 @@ workflow {
             query_settings(row, start + [cycle: cycle, strategy: strategy.name], start).size
         }
         println("sizes ${row.dataset}-${row.regime} ${sizes.join(' ')}")
+        def first = query_settings(row, start_trajectories([row])[0], start)
+        println("start ${row.dataset}-${row.regime} ${first.strategy} ${first.class_guarantee}")
         println("split ${row.dataset} ${options(prepare_settings([row]))} | ${options(check_settings([row]))}")
     }
+    println("kept ${kept_file('start.csv')} ${kept_file('same.csv')} ${kept_file('test.txt')} ${kept_file(null)}")
 }
 """
 SCHEDULES = (
-    "input,dataset,regime,cycles,strategies,test_cases,query_size\n"
+    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file\n"
     + "".join(
-        f"phantom,a,{regime},{cycles},{names},,\n"
+        f"phantom,a,{regime},{cycles},{names},,,,\n"
         for regime, cycles, names in (
             ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
             ("two", 4, "clasp_pe:cap=2"),
@@ -232,13 +236,25 @@ SCHEDULES = (
         )
     )
     + "".join(
-        f'phantom,{name},main,3,random,{given},"4, 6"\n'
-        for name, given in (("b", "test.txt"), ("c", "cases.csv"), ("d", "imagesTs"))
+        f'phantom,{name},main,3,random,{given},"4, 6",{more}\n'
+        for name, given, more in (
+            ("b", "test.txt", "start.csv,"),
+            ("c", "cases.csv", "same.csv,folds.csv"),
+            ("d", "imagesTs", ",folds.csv"),
+        )
     )
 )
-TEST_CASES = {
+FILES = {
+    "start.csv": "rank,case",
+    "same.csv": "rank,case",
+    "folds.csv": "case,fold",
     "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
     "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
+}
+GIVEN = {
+    "b": {"start_queries": ("start.csv", "given_1")},
+    "c": {"start_queries": ("same.csv", "given_1"), "folds_file": ("folds.csv", "given_2")},
+    "d": {"folds_file": ("folds.csv", "given_1")},
 }
 SPLITS = {
     "a": "--test-fraction 0.25 --split-seed 12345",
@@ -256,7 +272,7 @@ def test_what_stages_are_told_and_what_is_said_of_a_change(tmp_path: Path, versi
     mine = copy_project(tmp_path / "project")
     (mine / "main.nf").write_text(TOLD)
     (tmp_path / "study.csv").write_text(SCHEDULES)
-    for name, text in TEST_CASES.items():
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "results").mkdir()
     before = {
@@ -274,9 +290,21 @@ def test_what_stages_are_told_and_what_is_said_of_a_change(tmp_path: Path, versi
         "a-one": "12 8 8", "a-two": "12 8 8 8", "a-new": "12 8 8 8", "a-same": "12 8 8 8 8",
         "b-main": "12 4 6", "c-main": "12 4 6", "d-main": "12 4 6",
     }  # fmt: skip
+    starts = re.findall(r"^start (\S+) (\S+) (\S+)$", done.stdout, flags=re.MULTILINE)
+    given = ("replay:path=start_queries", "null")
+    assert {name: rest for name, *rest in starts if not name.startswith("a")} == {
+        "b-main": [*given], "c-main": [*given], "d-main": ["random_fg33", "true"]
+    }  # fmt: skip
+    (kept,) = re.findall(r"^kept (\S+) (\S+) (\S+) (\S+)$", done.stdout, flags=re.MULTILINE)
+    assert Path(kept[0]).parent == tmp_path / "work" / "given" and Path(kept[0]).read_text() == FILES["start.csv"]
+    assert kept[0] == kept[1] != kept[2] and kept[3] == "[]"
     told_splits = re.findall(r"^split (\w) (.*) \| (.*)$", done.stdout, flags=re.MULTILINE)
     assert {name for name, *_ in told_splits} == set(SPLITS)
     for name, prepare, check in told_splits:
+        (rows,) = json.loads(re.findall(r"--rows '(.*?\])'", check)[0])
+        assert rows["given"] == {
+            parameter: [str(tmp_path / file), staged] for parameter, (file, staged) in GIVEN.get(name, {}).items()
+        }
         assert prepare.endswith(f" {SPLITS[name]}") and check.endswith(SPLITS[name].partition(" --split-seed")[0])
     assert re.findall(r"^cycles (\S+) (\S+)$", done.stdout, flags=re.MULTILINE) == [
         ("a-one-random-s12345", "null"), ("a-one-clasp_pe-s12345", "3"), ("a-one-clasp_pe_steps_5-s12345", "null"),

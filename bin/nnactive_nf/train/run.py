@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ import torch
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
+from nnactive_nf.core.given_folds import read_folds
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
@@ -66,6 +67,7 @@ def train(
     store: Path,
     code: str,
     out: Path,
+    folds_file: Path | None = None,
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -79,6 +81,7 @@ def train(
         store: the checkpoint store.
         code: digest of the code that a training rests on.
         out: folder to make: `checkpoint.pth`, `training.json`.
+        folds_file: folds that are given, see `nnactive_nf.core.given_folds`; without it they are dealt.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -96,6 +99,9 @@ def train(
     rests_on = asdict(settings) | {
         "labels": labels.digest(), "dataset": dataset.digest, "plans": plans, "code": code, "groups": dataset.groups,
     }  # fmt: skip
+    given = None if folds_file is None else _given_folds(folds_file, settings.folds, labels.masks)
+    if given is not None:
+        rests_on["fold_of"] = given
     place = TrainingStore(store, training_digest(rests_on))
     ids = {"node": node, "fold": settings.fold}
     if place.finished(Given(plans, dataset.configuration, dataset.nnunet_json)):
@@ -107,13 +113,36 @@ def train(
         classes_in = write_training_folder(
             Path(folder), dataset, labels, tuple(plans["configurations"][dataset.configuration]["patch_size"])
         )
-        fold_of = assign_folds(
+        fold_of = given or assign_folds(
             classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, dataset.classes.names):
             print(line, flush=True)
         _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place)
     place.deliver(out, ids)
+
+
+def _given_folds(path: Path, folds: int, labelled: Iterable[str]) -> dict[str, int]:
+    """Given fold of each labelled case; `UserError` where a training would have no case."""
+    fold_of = read_folds(path, folds)
+    cases = sorted(labelled)
+    if missing := [case for case in cases if case not in fold_of]:
+        raise UserError(f"{path}: no fold is given for case {missing[0]} ({len(missing)} such cases)")
+    found = {case: fold_of[case] for case in cases}
+    if len(set(found.values())) == 1:
+        fold = found[cases[0]]
+        raise UserError(f"{path}: all labelled cases are in fold {fold}, whose training has none; raise --start_size")
+    return found
+
+
+def cases_of_fold(fold_of: Mapping[str, int], fold: int) -> tuple[list[str], list[str]]:
+    """Cases to train on and to validate on.
+
+    A given fold may hold no labelled case. Its training sees all that are labelled then, and validates on the same, as
+    nnU-Net's fold `all` does; validation decides nothing.
+    """
+    train = [case for case, other in fold_of.items() if other != fold]
+    return train, [case for case, other in fold_of.items() if other == fold] or train
 
 
 def unseen_classes(
@@ -150,8 +179,9 @@ def _train_fold(
     place: TrainingStore,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
-    train_cases = [case for case, fold in fold_of.items() if fold != settings.fold]
-    val_cases = [case for case, fold in fold_of.items() if fold == settings.fold]
+    train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
+    if settings.fold not in fold_of.values():
+        print(f"fold {settings.fold}: no case of it is labelled; its training sees all that are and validates on them")
     schedule = Schedule(
         settings.epochs, settings.iterations, settings.optimiser,
         settings.learning_rate or LEARNING_RATES[settings.optimiser],
