@@ -18,6 +18,7 @@ from nnactive_nf.core.options import ZYX, Name
 @click.option("--cycle", required=True, type=click.IntRange(0))
 @click.option("--fold", required=True, type=click.IntRange(0), help="Fold to leave out and validate on.")
 @click.option("--folds", required=True, type=click.IntRange(2))
+@click.option("--folds-file", type=click.Path(path_type=Path), help="Folds that are given; dealt where not.")
 @click.option("--epochs", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--iterations", default=250, show_default=True, type=click.IntRange(1), help="Batches per epoch.")
 @click.option("--train-patch-size", type=ZYX, help="The network's patch z,y,x; nnU-Net's plan where not given.")
@@ -42,13 +43,15 @@ def main(
     code: str,
     out: Path,
     trainer_file: Path | None,
+    folds_file: Path | None,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
     from nnactive_nf.train.run import Settings, StoppedError, train
 
     try:
-        train(prepared, labels_file, Settings(**options), node, device, threads, store, code, out, trainer_file)
+        settings = Settings(**options)
+        train(prepared, labels_file, settings, node, device, threads, store, code, out, trainer_file, folds_file)
     except StoppedError as end:
         print(
             f"told to end by signal {end.number}; the training goes on from here when it is run again", file=sys.stderr

@@ -1,5 +1,6 @@
 /*
- * What a study's author gives in files: the test set (--test_cases).
+ * What a study's author gives in files: the test set (--test_cases), the first patches (--start_queries), the folds
+ * (--folds_file).
  */
 
 // --test_cases imagesTs stands for the cases of nnU-Net's imagesTs and labelsTs.
@@ -49,4 +50,28 @@ def test_case_errors(values) {
     catch( IllegalArgumentException | IllegalStateException error ) {
         return ["${where}: not a table (${error.message})"]
     }
+}
+
+// --start_queries by the strategy that reads such tables: QUERY finds the file in this folder, as query_c00.csv.
+def given_start() {
+    'replay:path=start_queries'
+}
+
+// The files of a data set's rows that CHECK looks into, each once.
+def given_files(rows) {
+    rows.collectMany { row -> [row.start_queries, row.folds_file] }.findAll { path -> path }.unique()
+}
+
+// A file for tasks, [] where there is none: a copy in the work folder, named by what is in it. So nothing runs anew where a
+// run replaces the file by the same, such as a query in its own results.
+def kept_file(given) {
+    if( !given )
+        return []
+    def content = file(given).bytes
+    def copy = workflow.workDir.resolve("given/${content.md5()}")
+    if( !copy.exists() ) {
+        copy.parent.mkdirs()
+        copy.bytes = content
+    }
+    copy
 }

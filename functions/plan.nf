@@ -21,7 +21,7 @@ def reference_groups(rows) {
 
 def reference_key(row) {
     row.subMap(
-        ['dataset', 'folds', 'epochs', 'iterations', 'optimiser', 'learning_rate', 'train_patch_size', 'features', 'batch_size',
+        ['dataset', 'folds', 'folds_file', 'epochs', 'iterations', 'optimiser', 'learning_rate', 'train_patch_size', 'features', 'batch_size',
         'test_tile_step', 'mirroring', 'nsd_tolerance_mm']
     )
 }

@@ -4,6 +4,7 @@
  */
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
+include { given_files } from './given.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
@@ -20,7 +21,7 @@ def download_inputs(row) {
 def check_settings(rows) {
     def loops = rows.findAll { row -> !row.whole_pool }.collect { row ->
         row.subMap(['where', 'folds', 'start_size', 'query_size', 'patch_size', 'patches_per_image', 'start_strategy']) +
-            [strategies: row.strategies*.name]
+            [strategies: row.strategies*.name, given: given_settings(rows, row)]
     }
     [
         name: rows[0].dataset,
@@ -32,6 +33,13 @@ def check_settings(rows) {
         shown_trainer_file: rows[0].trainer_file,
         rows: groovy.json.JsonOutput.toJson(loops),
     ] + test_set(rows[0]).findAll { name, _value -> name != 'split_seed' }
+}
+
+// A row's files as CHECK is told of them: as the user knows them, and where the task has them.
+def given_settings(rows, row) {
+    row.subMap(['start_queries', 'folds_file']).findAll { _name, path -> path }.collectEntries { name, path ->
+        [name, [path, "given_${given_files(rows).indexOf(path) + 1}".toString()]]
+    }
 }
 
 // How a data set is split: by a test set that is given, or by a share and a seed.
@@ -67,7 +75,7 @@ def query_settings(row, trajectory, node) {
         patches_per_image: row.patches_per_image,
         free_overlap: row.free_overlap,
         start: start ?: null,
-        class_guarantee: start && row.start_guarantee ?: null,
+        class_guarantee: start && row.start_guarantee && !row.start_queries ?: null,
     ]
 }
 

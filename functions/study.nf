@@ -5,7 +5,7 @@
 include { place_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
-include { held_out_cases ; is_test_folder } from './given.nf'
+include { given_start ; held_out_cases ; is_test_folder } from './given.nf'
 include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
@@ -38,6 +38,7 @@ def typed_rows(values) {
 
 def plan_row(values) {
     def known = known_strategies(values.strategy_file)
+    def start = values.start_queries ? given_start() : values.start_strategy
     values + [
         dataset: dataset_name(values),
         patch_size: values.patch_size.replaceAll(/\s/, ''),
@@ -45,7 +46,8 @@ def plan_row(values) {
         train_patch_size: values.train_patch_size?.replaceAll(/\s/, ''),
         seeds: number_list(values.seeds),
         query_size: query_sizes(values.query_size),
-        start: parse_strategy(values.start_strategy, known),
+        start_strategy: start,
+        start: parse_strategy(start, known),
         strategies: strategy_texts(values.strategies).collect { text -> parse_strategy(text, known) },
         store: file(values.checkpoint_store).toUriString(),
         held_out: held_out_cases(values),
@@ -82,7 +84,7 @@ def study_columns() {
 def table_rows(values) {
     read_table(file(values.input)).collect { row ->
         def cells = row.findAll { _column, cell -> !is_blank(cell) }
-        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases']).collectEntries { column, path -> [column, found_file(values, path)] }
+        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases', 'start_queries', 'folds_file']).collectEntries { column, path -> [column, found_file(values, path)] }
         (values.data ? [input: values.data] : [:]) + cells + files
     }
 }

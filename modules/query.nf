@@ -14,8 +14,8 @@ process QUERY {
 
     input:
     // trajectory; [node, strategy, ...]; prepared folder; labels so far or []; uncertainty maps or [];
-    // oracle or []; the user's strategies or []; [bytes, each] of memory
-    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file, stageAs: 'strategies/*'), val(need)
+    // oracle or []; the user's strategies or []; given first patches or []; [bytes, each] of memory
+    tuple val(trajectory), val(settings), path(prepared), path(labels, stageAs: 'labels/*'), path(maps), path(oracle), path(strategy_file, stageAs: 'strategies/*'), path(start, stageAs: 'start_queries/query_c00.csv'), val(need)
     val code
 
     output:

@@ -13,9 +13,9 @@ process TRAIN {
     memory { memory_of(task, 8, need) }
 
     input:
-    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; the user's trainer or [];
-    // [bytes, each] of memory
-    tuple val(node), val(fold), val(settings), path(prepared), path(labels), path(trainer_file, stageAs: 'trainers/*'), val(need)
+    // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; the user's trainer or
+    // []; given folds or []; [bytes, each] of memory
+    tuple val(node), val(fold), val(settings), path(prepared), path(labels), path(trainer_file, stageAs: 'trainers/*'), path(folds_file, stageAs: 'folds_file'), val(need)
     val code
 
     output:
@@ -28,7 +28,7 @@ process TRAIN {
     trap '' TERM USR2
     ${thread_limits(task.cpus)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
-        ${file_option('--trainer-file', trainer_file)} --out ${node.id}/fold_${fold}
+        ${file_option('--trainer-file', trainer_file)} ${file_option('--folds-file', folds_file)} --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 

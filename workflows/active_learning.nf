@@ -8,6 +8,7 @@
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
+include { given_files ; kept_file } from '../functions/given.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -61,7 +62,8 @@ workflow ACTIVE_LEARNING {
             }
         )
     checked = raw.map { dataset, rows, folder, groups, free, state ->
-        [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0])]
+        def given = given_files(rows).collect { path -> kept_file(path) }
+        [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0]), given]
     }
     CHECK(checked, code_digest('check'))
 
@@ -78,10 +80,11 @@ workflow ACTIVE_LEARNING {
     // it: its number must be right, and no task may be passed over (functions/site.nf).
     labels = channel.topic('labels').take(annotation_rounds(plan))
 
-    // [node, fold, settings, prepared folder, label masks, the user's trainer or [], memory], one task each
+    // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
-        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks, trainer_of(row), need.train] }
+        def given = [trainer_of(row), kept_file(row.folds_file)]
+        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] + given + [need.train] }
     }
     TRAIN(folds, code_digest('train'))
 
@@ -129,7 +132,8 @@ workflow ACTIVE_LEARNING {
         def strategy = strategy_of(plan, trajectory)
         def settings = query_settings(row, trajectory, node_of(plan, trajectory))
         def seen = strategy.oracle_aware || settings.class_guarantee ? oracle : []
-        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], need.query]
+        def start = trajectory.cycle == 0 ? kept_file(row.start_queries) : []
+        [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], start, need.query]
     }
     QUERY(queries, code_digest('query'))
     queried = with_dataset(QUERY.out.queries.join(asked), prepared)

@@ -23,6 +23,7 @@ THERE = int(re.findall(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()
 STUDIES = ROOT / "conf" / "studies"
 
 SCRIPT = """
+include { kept_file } from './functions/given.nf'
 include { parameter_errors ; typed_parameters } from './functions/parameters.nf'
 include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
 include { clock_cells ; finding_line ; task_lines } from './functions/preflight_table.nf'
@@ -75,10 +76,14 @@ def schedules(values) {
         }
         [start.id, trajectories.collect { trajectory -> query_settings(row, trajectory, start).size }]
     }
+    def firsts = starts.collectEntries { row, start ->
+        [start.id, query_settings(row, start_trajectories([row])[0], start).subMap(['strategy', 'class_guarantee'])]
+    }
+    def kept = ['start.csv', 'same.csv', 'test.txt', null].collect { name -> kept_file(name).toString() }
     def splits = plan.collectEntries { row ->
         [row.dataset, [prepare: options(prepare_settings([row])), check: options(check_settings([row]))]]
     }
-    [cycles: cycles, sizes: sizes, splits: splits, told: schedule_warnings(values, rows)]
+    [cycles: cycles, sizes: sizes, firsts: firsts, kept: kept, splits: splits, told: schedule_warnings(values, rows)]
 }
 
 def preflight() {
@@ -116,11 +121,11 @@ PLACES = {
     "store": ["/work", "results", "s3://bucket/checkpoints"],
 }
 
-# Rows of a study: what schedules are told of cycles, and test sets and numbers of patches that are given.
+# A study: what schedules are told of cycles; test sets, first patches, folds, numbers of patches that are given.
 SCHEDULES = (
-    "input,dataset,regime,cycles,strategies,test_cases,query_size\n"
+    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file\n"
     + "".join(
-        f"phantom,a,{regime},{cycles},{names},,\n"
+        f"phantom,a,{regime},{cycles},{names},,,,\n"
         for regime, cycles, names in (
             ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
             ("two", 4, "clasp_pe:cap=2"),
@@ -129,14 +134,26 @@ SCHEDULES = (
         )
     )
     + "".join(
-        f'phantom,{name},main,3,random,{given},"4, 6"\n'
-        for name, given in (("b", "test.txt"), ("c", "cases.csv"), ("d", "imagesTs"))
+        f'phantom,{name},main,3,random,{given},"4, 6",{more}\n'
+        for name, given, more in (
+            ("b", "test.txt", "start.csv,"),
+            ("c", "cases.csv", "same.csv,folds.csv"),
+            ("d", "imagesTs", ",folds.csv"),
+        )
     )
 )
-TEST_CASES = {
+FILES = {
+    "start.csv": "rank,case",
+    "same.csv": "rank,case",
+    "folds.csv": "case,fold",
     "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
     "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
     "none.txt": "# case_1\n",
+}
+GIVEN = {
+    "b": {"start_queries": ["start.csv", "given_1"]},
+    "c": {"start_queries": ["same.csv", "given_1"], "folds_file": ["folds.csv", "given_2"]},
+    "d": {"folds_file": ["folds.csv", "given_1"]},
 }
 SPLITS = {
     "a": "--test-fraction 0.25 --split-seed 12345",
@@ -267,7 +284,7 @@ def asked(folder: Path) -> dict[str, Any]:
     (folder / "results" / "parameters.json").write_text(json.dumps(before))
     study = table(folder, "schedules", "study.csv", SCHEDULES)
     schedules = {"input": str(study), "outdir": str(folder / "results"), "start_size": 12, "query_size": 8}
-    for name, text in TEST_CASES.items():
+    for name, text in FILES.items():
         for place in (folder, study.parent):
             (place / name).write_text(text, encoding="utf-8")
 
@@ -382,9 +399,25 @@ def test_patches_of_each_query(told: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
+def test_first_patches_that_are_given_are_a_replay_without_the_guarantee(told: dict[str, Any]) -> None:
+    drawn = {"strategy": "random_fg33", "class_guarantee": True}
+    for node, first in told["schedules"]["firsts"].items():
+        if node.startswith(("b-", "c-")):
+            assert first == {"strategy": "replay:path=start_queries", "class_guarantee": None}
+        else:
+            assert first == drawn
+    start, same, other, none = told["schedules"]["kept"]
+    assert Path(start).parent == told["folder"] / "work" / "given" and Path(start).read_text() == FILES["start.csv"]
+    assert start == same != other and none == "[]"
+
+
 def test_a_given_test_set_takes_the_place_of_the_split(told: dict[str, Any]) -> None:
     assert set(told["schedules"]["splits"]) == set(SPLITS)
     for name, given in told["schedules"]["splits"].items():
+        (row, *_) = json.loads(re.findall(r"--rows '(.*?\])'", given["check"])[0])
+        assert {parameter: [Path(path).name, place] for parameter, (path, place) in row["given"].items()} == (
+            GIVEN.get(name, {})
+        )
         assert given["prepare"].endswith(f" {SPLITS[name]}")
         assert given["check"].endswith(SPLITS[name].partition(" --split-seed")[0])
 

@@ -17,10 +17,10 @@ STUB = ("-profile", "test,stub", "-stub-run")
 
 TABLE = """\
 # two variants of the phantom
-dataset,input,regime,start_size,query_size,strategies,seeds,cycles,full_reference,epochs
-one,phantom,low,8,"4,6","random,bald","1,2",3,true,
-one,phantom,high,12,8,"random,bald,clasp_pe","1,2",2,true,7
-two,phantom:two_channels,low,8,4,random,1,3,,
+dataset,input,regime,start_size,query_size,strategies,seeds,cycles,full_reference,epochs,start_queries,folds_file
+one,phantom,low,8,"4,6","random,bald","1,2",3,true,,start.csv,folds.csv
+one,phantom,high,12,8,"random,bald,clasp_pe","1,2",2,true,7,,
+two,phantom:two_channels,low,8,4,random,1,3,,,,
 """
 
 # Tasks by hand. Nodes: low 2 x (1 + 2 x 2), high 2 x (1 + 3), two 1 + 2; two references, since the epochs differ.
@@ -47,10 +47,19 @@ def yaml_of(table: str) -> str:
 
 @pytest.mark.parametrize(("version", "name"), list(zip(VERSIONS, ("study.csv", "study.yml"), strict=True)))
 def test_two_data_sets_and_two_regimes_in_one_run(tmp_path: Path, version: str, name: str) -> None:
+    for given in ("start.csv", "folds.csv"):
+        (tmp_path / given).write_text(given)
     (tmp_path / name).write_text(TABLE if name.endswith(".csv") else yaml_of(TABLE))
     done = run_nextflow(tmp_path, *STUB, input=name, folds=FOLDS, version=version)
     assert done.returncode == 0, done.output
     assert done.tasks("COMPLETED") == done.tasks() == TASKS
+
+    # What is given reaches the tasks that it is for: CHECK, starts and trainings of `low`, those of its reference
+    staged = [path.relative_to(task) for task in tmp_path.glob("work/*/*") for path in
+              (*task.glob("given_*"), *task.glob("start_queries/*"), *task.glob("folds_file"))]  # fmt: skip
+    assert Counter(map(str, staged)) == {
+        "given_1": 1, "given_2": 1, "start_queries/query_c00.csv": 2, "folds_file": FOLDS * (10 + 1)
+    }  # fmt: skip
 
     results = tmp_path / "results"
     for node in ("one-full-s1-c00", "one-full2-s1-c00", "one-high-clasp_pe-s2-c01", "two-low-random-s1-c02"):

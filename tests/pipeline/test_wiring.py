@@ -367,6 +367,9 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
     trainer = folder / "my trainer.py"
     trainer.touch()
 
+    (folder / "held out.txt").write_text("it's_1_a\n")
+    (folder / "folds.csv").write_text("case,fold\n")
+
     def run(*args: str, strategies: str, gpu: int, cpu: int) -> Run:
         (folder / "site.config").write_text(SITE.format(gpu=gpu, cpu=cpu))
         return run_nextflow(
@@ -374,7 +377,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             measured=False, strategies=strategies, strategy_file=own, trainer_file=trainer, seeds=7, cycles=3, folds=2,
             shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_",
             cleanup_work=True, publish_product="last", publish_labels="nifti",
-            publish_predictions="test,pool,probabilities",
+            publish_predictions="test,pool,probabilities", test_cases="held out.txt", folds_file="folds.csv",
         )  # fmt: skip
 
     return run
@@ -421,6 +424,7 @@ def test_the_data_set_is_prepared_with_its_patients(calls: list[Call]) -> None:
     (call,) = [call for call in calls if call.name == "prepare"]
     assert call["--group-pattern"] == r"^(it's_\d+)_"
     assert call["--groups"] == "groups.csv"
+    assert call["--test-case"] == "it's_1_a" and "--test-fraction" not in call
     assert (call["--name"], call["--workers"], call["--input"]) == ("phantom", "2", "raw")
     assert call.threads == "1"
     assert {call["--workers"] for call in calls if call.name == "query"} == {"2"}

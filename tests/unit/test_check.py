@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,8 @@ def test_the_largest_of_growing_queries_is_what_the_pool_must_give() -> None:
     content = {**asdict(BUDGET), "query_size": [4, 13, 8], "start_strategy": "random", "strategies": ["random"]}
     assert Demands.of(content).budget == replace(BUDGET, query_size=13)
     assert Demands.of(content | {"query_size": 4}).budget == replace(BUDGET, query_size=4)
+    files = {"start_queries": ["/data/q.csv", "given_1"]}
+    assert Demands.of(content | {"given": files}).given == {"start_queries": ("/data/q.csv", Path("given_1"))}
 
 
 def test_where_patients_have_several_cases_the_pool_may_be_larger(phantom: Path, tmp_path: Path) -> None:
@@ -298,6 +300,41 @@ def test_what_is_wrong_with_a_given_test_set(phantom: Path, tmp_path: Path) -> N
         f"study.csv, row 2: test_cases test.txt: patient {patient[first[0]]} is on both sides, with case {first[0]} in "
         f"the test set and case {first[1]} in the pool; name all cases of a patient or none (1 such patients)",
     ]
+
+
+def test_first_patches_and_folds_that_are_given(phantom: Path, tmp_path: Path) -> None:
+    """What is wrong with them is said by the file's path as the user knows it, and by the row of a table."""
+    cases = cases_of(phantom)
+    table = "rank,case,z,y,x,dz,dy,dx,score,component\n"
+    start, folds = tmp_path / "given_1", tmp_path / "given_2"
+    files = {"start_queries": ("old/query_c00.csv", start), "folds_file": ("splits.json", folds)}
+    rows = (replace(row("study.csv, row 1", start_size=8), given=files),)
+
+    def write(patches: Sequence[str], of_folds: Mapping[str, int]) -> None:
+        start.write_text(table + "".join(f"{i},{case},0,0,0,8,8,8,0,all\n" for i, case in enumerate(patches, start=1)))
+        folds.write_text("case,fold\n" + "".join(f"{case},{fold}\n" for case, fold in of_folds.items()))
+
+    pool = {case: place % 2 for place, case in enumerate(cases[1:])}
+    write([*cases[1:], cases[1], cases[0]], pool)  # the ninth is none of the first eight
+    assert check(phantom, replace(SETTINGS, rows=rows, **given(cases[:1])), tmp_path / "sizes.json")["cases"] == 8
+    write(["nobody", *cases[1:], cases[0]], dict(list(pool.items())[1:]))
+    assert errors_of(
+        phantom, tmp_path, rows=(replace(rows[0], budget=replace(BUDGET, start_size=9)),), **given(cases[:1])
+    ) == [
+        "study.csv, row 1: start_queries old/query_c00.csv: the data set has no case nobody (1 such cases)",
+        f"study.csv, row 1: start_queries old/query_c00.csv: its patches lie in test case {cases[0]} (1 such cases)",
+        f"study.csv, row 1: folds_file splits.json: no fold is given for case {cases[1]} (1 such cases)",
+    ]
+    write(cases[1:], dict.fromkeys(pool, 0))
+    assert errors_of(phantom, tmp_path, rows=rows) == [
+        "study.csv, row 1: start_queries old/query_c00.csv: holds 7 patches, --start_size wants 8",
+        "study.csv, row 1: folds_file splits.json: holds 1 folds, --folds wants 2",
+    ]
+    start.write_text("rank,case\n1,a\n")
+    folds.write_text("case,fold\na,0\nb,1\n")
+    first, second = errors_of(phantom, tmp_path, rows=(replace(rows[0], where=""),))
+    assert first.startswith("--start_queries old/query_c00.csv: not a query table")
+    assert second.startswith("--folds_file splits.json: give the test set too (--test_cases), since folds are of the ")
 
 
 def test_the_test_folder_of_nnunet(raw: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import pandas as pd
 
 from nnactive_nf.check.grids import case_head
 from nnactive_nf.check.memory import memory
@@ -14,9 +16,11 @@ from nnactive_nf.core.budget import PoolSize, start_problems
 from nnactive_nf.core.demands import Demands, all_strategy_errors
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
+from nnactive_nf.core.given_folds import fold_errors, read_folds
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.held_out import held_out_errors, pool_without
 from nnactive_nf.core.patients import case_groups
+from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.raw import RawDataset, list_with_problems
 from nnactive_nf.core.trainer_file import trainer_errors
 
@@ -87,6 +91,8 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
             PoolSize.drawn(settings.test_fraction, len(groups), patients)
         )  # fmt: skip
         errors += wrong or _budget_errors(settings, raw, pool)
+        for row in settings.rows:
+            errors += row.told(_given_errors(row, groups, held_out))
     heads = _heads(errors, raw)
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
@@ -120,6 +126,33 @@ def _budget_errors(settings: Settings, raw: RawDataset, pool: PoolSize) -> list[
         start = start_problems(start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes))
         errors += row.told([f"--{line}" for line in start])
     return errors
+
+
+def _given_errors(row: Demands, groups: Mapping[str, str], held_out: Sequence[str]) -> list[str]:
+    """What is wrong with the files that a row gives first patches and folds by."""
+    errors = []
+    for name, (shown, path) in row.given.items():
+        where = f"--{name} {shown}"
+        try:
+            if name == "start_queries":
+                errors += _start_errors(read_query(path), row.budget.start_size, groups, held_out, where)
+            else:
+                errors += fold_errors(read_folds(path, row.budget.folds), groups, held_out, where)
+        except UserError as error:
+            errors += [line.replace(str(path), where, 1) for line in error.lines]
+    return errors
+
+
+def _start_errors(
+    query: pd.DataFrame, size: int, groups: Mapping[str, str], held_out: Sequence[str], where: str
+) -> list[str]:
+    if len(query) < size:
+        return [f"{where}: holds {len(query)} patches, --start_size wants {size}"]
+    cases = dict.fromkeys(query.sort_values("rank").head(size)["case"])
+    unknown = [case for case in cases if case not in groups]
+    of_test = [case for case in cases if case in held_out]
+    found = {"the data set has no case": unknown, "its patches lie in test case": of_test}
+    return [f"{where}: {text} {names[0]} ({len(names)} such cases)" for text, names in found.items() if names]
 
 
 def _heads(errors: list[str], raw: RawDataset) -> dict[str, Head]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ class Demands:
         budget: sizes and folds.
         start_strategy: name of the start's strategy, options included.
         strategies: names of the strategies, options included.
+        given: files by the parameter that names them: their path as the user knows it, and where they are.
     """
 
     where: str
     budget: Budget
     start_strategy: str
     strategies: tuple[str, ...]
+    given: Mapping[str, tuple[str, Path]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Demands:
@@ -35,7 +37,8 @@ class Demands:
         sizes = content["query_size"]
         largest = {"query_size": sizes if isinstance(sizes, int) else max(sizes)}
         budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__} | largest)
-        return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]))
+        given = {name: (shown, Path(path)) for name, (shown, path) in content.get("given", {}).items()}
+        return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]), given)
 
     def told(self, lines: Sequence[str]) -> list[str]:
         """Messages about parameters (`--name ..`); in a table they are about the row's cells."""

@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
+from nnactive_nf.core.given_folds import read_folds
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
@@ -69,6 +70,7 @@ def train(
     code: str,
     out: Path,
     trainer_file: Path | None = None,
+    folds_file: Path | None = None,
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -83,6 +85,7 @@ def train(
         code: digest of the code that a training rests on.
         out: folder to make: `checkpoint.pth`, `training.json`.
         trainer_file: the user's trainer, a subclass of ours; None trains with ours.
+        folds_file: folds that are given, see `nnactive_nf.core.given_folds`; without it they are dealt.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -92,8 +95,8 @@ def train(
     labels = read_labels(labels_file, shapes=dataset.shapes)
     dataset.check_owner(labels_file, labels.dataset, labels.classes)
     if (labels.node, labels.cycle) != (node, settings.cycle):
-        asked = f"asked for is {node}, cycle {settings.cycle}"
-        raise UserError(f"{labels_file}: labels of node {labels.node}, cycle {labels.cycle}; {asked}")
+        wanted = f"asked for is {node}, cycle {settings.cycle}"
+        raise UserError(f"{labels_file}: labels of node {labels.node}, cycle {labels.cycle}; {wanted}")
     plans = training_plans(
         dataset.plans, dataset.configuration, settings.train_patch_size, settings.features, settings.batch_size
     )
@@ -103,10 +106,13 @@ def train(
     own = given_trainer(trainer_file)
     if own is not None:  # without one, a training's digest is what it was before there were such files
         rests_on["trainer"] = own.digest
+    given_folds = None if folds_file is None else _given_folds(folds_file, settings.folds, labels.masks)
+    if given_folds is not None:
+        rests_on["fold_of"] = given_folds
     place = TrainingStore(store, training_digest(rests_on))
     ids = {"node": node, "fold": settings.fold}
-    given = Given(plans, dataset.configuration, dataset.nnunet_json, own.network_by if own else "")
-    if place.finished(given, own):
+    asked = Given(plans, dataset.configuration, dataset.nnunet_json, own.network_by if own else "")
+    if place.finished(asked, own):
         print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
         place.deliver(out, ids)
         return
@@ -115,13 +121,36 @@ def train(
         classes_in = write_training_folder(
             Path(folder), dataset, labels, tuple(plans["configurations"][dataset.configuration]["patch_size"])
         )
-        fold_of = assign_folds(
+        fold_of = given_folds or assign_folds(
             classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, dataset.classes.names):
             print(line, flush=True)
         _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own)
     place.deliver(out, ids)
+
+
+def _given_folds(path: Path, folds: int, labelled: Iterable[str]) -> dict[str, int]:
+    """Given fold of each labelled case; `UserError` where a training would have no case."""
+    fold_of = read_folds(path, folds)
+    cases = sorted(labelled)
+    if missing := [case for case in cases if case not in fold_of]:
+        raise UserError(f"{path}: no fold is given for case {missing[0]} ({len(missing)} such cases)")
+    found = {case: fold_of[case] for case in cases}
+    if len(set(found.values())) == 1:
+        fold = found[cases[0]]
+        raise UserError(f"{path}: all labelled cases are in fold {fold}, whose training has none; raise --start_size")
+    return found
+
+
+def cases_of_fold(fold_of: Mapping[str, int], fold: int) -> tuple[list[str], list[str]]:
+    """Cases to train on and to validate on.
+
+    A given fold may hold no labelled case. Its training sees all that are labelled then, and validates on the same, as
+    nnU-Net's fold `all` does; validation decides nothing.
+    """
+    train = [case for case, other in fold_of.items() if other != fold]
+    return train, [case for case, other in fold_of.items() if other == fold] or train
 
 
 def unseen_classes(
@@ -159,8 +188,9 @@ def _train_fold(
     own: TrainerFile | None = None,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
-    train_cases = [case for case, fold in fold_of.items() if fold != settings.fold]
-    val_cases = [case for case, fold in fold_of.items() if fold == settings.fold]
+    train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
+    if settings.fold not in fold_of.values():
+        print(f"fold {settings.fold}: no case of it is labelled; its training sees all that are and validates on them")
     schedule = Schedule(
         settings.epochs, settings.iterations, settings.optimiser,
         settings.learning_rate or LEARNING_RATES[settings.optimiser],
