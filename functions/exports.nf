@@ -2,7 +2,7 @@
  * What of a node is exported for other tools, by --publish_product, --publish_predictions, --publish_uncertainty and
  * --publish_labels: the options that bin/export.py is given, and where in the results it goes.
  */
-include { map_sets ; next_strategies ; row_of } from './plan.nf'
+include { map_sets ; next_strategies ; plan_nodes ; row_of } from './plan.nf'
 
 // The entries of a list such as test,pool.
 def listed(text) {
@@ -61,4 +61,15 @@ def pool_settings(plan, node) {
 def test_predictions(row, node) {
     def forms = listed(row.publish_predictions)
     'test' in forms ? [predictions: "predictions/${node.id}/test", probabilities: 'probabilities' in forms ?: null] : [:]
+}
+
+// How many tasks all of this is for a row, which --plan counts.
+def product_counts(row) {
+    def nodes = plan_nodes([row])
+    def exports = nodes.collectMany { node ->
+        ['folds', 'labels'].collectMany { source -> exports_of([row], node, source, '') } +
+            map_sets([row], node).collectMany { names -> exports_of([row], node, 'maps', names) }
+    }
+    def best = row.publish_product == 'best' ? 1 : 0
+    [exports: exports.size() + best, segments: nodes.count { node -> pool_settings([row], node) }]
 }

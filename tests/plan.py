@@ -40,6 +40,8 @@ ROW: dict[str, Any] = {
     "features": None,
     "batch_size": None,
     "shards": 1,
+    "exports": 0,
+    "segments": 0,
     "where": "",
     "start_strategy": "random_fg33",
     "patches_per_image": 20,

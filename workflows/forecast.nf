@@ -3,7 +3,7 @@
  * has yet, some are made, where tasks of its label run.
  */
 include { is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { uncertainty_format } from '../functions/exports.nf'
+include { product_counts ; uncertainty_format } from '../functions/exports.nf'
 include { is_phantom ; plan_content } from '../functions/plan.nf'
 include { phantom_settings } from '../functions/settings.nf'
 include { code_digest ; json } from '../functions/shell.nf'
@@ -17,7 +17,7 @@ workflow PLAN {
     told // a map that gets the text
 
     main:
-    def rows = plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] }
+    def rows = plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] + product_counts(row) }
     def datasets = rows.unique(false) { row -> row.dataset }
     def phantoms = datasets.findAll { row -> row.source == 'phantom' }.collect { row -> [row.dataset, some_cases(phantom_settings(row))] }
     def folders = datasets.findAll { row -> is_here(row) }.collect { row -> [row.dataset, file(row.folder)] }

@@ -34,13 +34,14 @@ SMALL = {"folds": 2, "phantom_cases": 20, "patch_size": "8,16,16", "epochs": 4, 
          "train_patch_size": "16,32,32", "features": 8, "batch_size": 2}  # fmt: skip
 ONE = {**SMALL, "dataset": "one", "input": "phantom", "source": "phantom", "folder": "phantom"}
 LOW = {**ONE, "start_size": 8, "query_size": 4, "shards": 3, "where": "study.csv, row 1"}
+PUBLISHED = {"publish_product": "last", "publish_labels": "nifti", "publish_predictions": "pool"}
 ROWS = [
-    make_row("bald,random", **LOW, regime="low", cycles=3),
+    make_row("bald,random", **LOW, regime="low", cycles=3, exports=5 + 2, segments=2),
     make_row("random,predictive_entropy", **{**ONE, "start_size": 12, "query_size": 6, "shards": 2}, regime="high",
-             seeds=[1, 2], cycles=2, where="study.csv, row 2"),
+             seeds=[1, 2], cycles=2, where="study.csv, row 2", exports=6 + 4, segments=4),
     make_row("random", **SMALL, dataset="far", regime="low", start_size=8, query_size=4, cycles=1,
-             where="study.csv, row 3"),
-    make_row("", **LOW, regime="full", cycles=1),
+             where="study.csv, row 3", exports=1 + 1, segments=1),
+    make_row("", **LOW, regime="full", cycles=1, exports=1 + 1, segments=1),
 ]  # fmt: skip
 
 
@@ -49,7 +50,15 @@ def test_nextflow_hands_on_the_plan_and_prints_what_forecast_tells(tmp_path: Pat
     (tmp_path / "study.csv").write_text(STUDY)
     minutes = {"plan_minutes": " 2.9 , 0.7", "plan_gpus": "1, 7"}
     command = nextflow_command(
-        "-profile", "test", input="study.csv", folds=2, plan=True, outdir="mine", version=version, **minutes
+        "-profile",
+        "test",
+        input="study.csv",
+        folds=2,
+        plan=True,
+        outdir="mine",
+        version=version,
+        **minutes,
+        **PUBLISHED,
     )
     command = [word for word in command if word not in ("-with-trace", "trace_of_test.txt")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
@@ -85,7 +94,9 @@ def test_counts_are_those_of_a_run(tmp_path: Path) -> None:
     rows = [row | {"source": "phantom"} for row in ROWS]
     plan = write_plan(tmp_path / "plan.json", rows)
     planned = Told(forecast(plan, {}, Times(None, None, None, (1,)), Publishing("copy", False, False)))
-    done = run_nextflow(tmp_path, "-profile", "test,stub", "-stub-run", input="study.csv", folds=2, measured=False)
+    done = run_nextflow(
+        tmp_path, "-profile", "test,stub", "-stub-run", input="study.csv", folds=2, measured=False, **PUBLISHED
+    )
     assert done.returncode == 0, done.output
     assert planned.tasks() == done.tasks("COMPLETED") == done.tasks()
     for row, regime in (("one low", "low"), ("one high", "high"), ("one full (whole pool)", "full")):

@@ -8,7 +8,7 @@ from nnactive_nf.core.budget import query_size_of
 from nnactive_nf.forecast.plan import Group, Row
 
 # The stages that are counted by row; the others run once, or once per data set.
-STAGES = ("QUERY", "VIEWS", "ANNOTATE", "TRAIN", "PREDICT", "EVALUATE")
+STAGES = ("QUERY", "VIEWS", "ANNOTATE", "TRAIN", "PREDICT", "EVALUATE", "EXPORT", "SEGMENT")
 
 
 def row_counts(group: Group) -> dict[str, int]:
@@ -23,6 +23,8 @@ def row_counts(group: Group) -> dict[str, int]:
         "TRAIN": group.trainings,
         "PREDICT": sum(len(node.asked) for node in nodes) * row.shards,
         "EVALUATE": len(nodes),
+        "EXPORT": row.exports,
+        "SEGMENT": row.segments,
         "nodes": len(nodes),
         "trajectories": len(row.strategies) * len(row.seeds),
         "patches": 0 if row.whole_pool else sum(sizes),

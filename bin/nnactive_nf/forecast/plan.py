@@ -34,6 +34,7 @@ class Row:
         folder: where the raw data set is, as the user knows it.
         whole_pool: whether it is the reference on full labels: no strategies, no queries.
         patients: whether cases may share a patient.
+        exports, segments: tasks that make what other tools take.
         held_out: the test set, where it is given by names.
         test_folder: whether it is nnU-Net's imagesTs.
         demands: what is held against the data.
@@ -66,6 +67,8 @@ class Row:
     features: int | None
     batch_size: int | None
     shards: int
+    exports: int
+    segments: int
     patients: bool
     demands: Demands
 

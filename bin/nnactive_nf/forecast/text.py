@@ -21,14 +21,16 @@ NO_TIME = (
 
 
 def count_lines(groups: Sequence[Group], apart: Sequence[Group]) -> list[str]:
-    """Tasks by row and stage."""
+    """Tasks by row and stage; what other tools take, where it is asked for."""
     counts = [row_counts(group) for group in groups]
+    sums = {column: sum(count[column] for count in counts) for column in counts[0]}
+    shown = [column for column, total in sums.items() if total or column not in ("EXPORT", "SEGMENT")]
     names = [_row_name(group.row) for group in groups]
-    rows = [[name, *map(whole, count.values())] for name, count in zip(names, counts, strict=True)]
+    rows = [[name, *(whole(count[column]) for column in shown)] for name, count in zip(names, counts, strict=True)]
     if len(groups) > 1:
-        rows.append(["in all", *(whole(sum(count[column] for count in counts)) for column in counts[0])])
+        rows.append(["in all", *(whole(sums[column]) for column in shown)])
     once = ", ".join(f"{stage} {whole(number)}" for stage, number in once_counts(groups).items())
-    lines = table([["Tasks", *counts[0]], *rows])
+    lines = table([["Tasks", *shown], *rows])
     lines.append(f"{once}; {whole(all_tasks(groups))} tasks in all.")
     alone = all_trainings(apart)
     saved = alone - all_trainings(groups)
