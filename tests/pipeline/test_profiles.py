@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -27,6 +28,9 @@ EXECUTORS = {
     "azurebatch": "azurebatch",
     "k8s": "k8s",
 }
+# An engine for each executor, so that both are tried in one start of Nextflow; each engine is tried so.
+ENGINE_OF = dict(zip(EXECUTORS, itertools.cycle(ENGINES)))
+EXECUTOR_OF = {engine: executor for executor, engine in ENGINE_OF.items()}
 OTHERS = ("standard", "gpu", "cpu", "test", "test_full", "hippocampus_cpu", "hippocampus_quick", "stub")
 
 
@@ -47,7 +51,7 @@ def resolved(profile: str, site: Path | None = None, version: str = VERSIONS[0])
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_runs_the_image_and_hands_on_the_gpu_of_the_scheduler(engine):
-    profile = resolved(engine)
+    profile = resolved(f"{EXECUTOR_OF[engine]},{engine}")
     assert [name for name in ENGINES if profile.get(f"{name}.enabled") == "true"] == [engine]
     handed_on = profile[f"{engine}.envWhitelist"].strip("'").split(",")
     assert {"CUDA_VISIBLE_DEVICES", "https_proxy", "HTTPS_PROXY"} <= set(handed_on)
@@ -58,7 +62,7 @@ def test_an_engine_runs_the_image_and_hands_on_the_gpu_of_the_scheduler(engine):
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_an_executor_is_paced_and_asks_for_gpus(name):
-    profile = resolved(name)
+    profile = resolved(f"{name},{ENGINE_OF[name]}")
     assert profile["process.executor"] == f"'{EXECUTORS[name]}'"
     assert profile["process.cache"] == "'lenient'"
     assert int(profile["executor.queueSize"]) >= 100
@@ -67,7 +71,7 @@ def test_an_executor_is_paced_and_asks_for_gpus(name):
     assert (profile["process.accelerator"] == "null") == (name == "azurebatch")
 
 
-@pytest.mark.parametrize("name", [*ENGINES, *EXECUTORS, *OTHERS])
+@pytest.mark.parametrize("name", [*(f"{name},{engine}" for name, engine in ENGINE_OF.items()), *OTHERS])
 def test_a_profile_leaves_the_resources_of_the_labels_alone(name):
     """A block withLabel in a profile would replace the one in base.config; memory goes by the data."""
     profile = resolved(name)
@@ -133,7 +137,7 @@ def test_the_study_of_hippocampus_trains_long_enough_to_learn_from_labels():
 
 def test_the_image_has_the_version_of_the_workflow():
     for engine in ENGINES:
-        assert VERSION in resolved(engine)["process.container"]
+        assert VERSION in resolved(f"{EXECUTOR_OF[engine]},{engine}")["process.container"]
     assert f"ARG VERSION={VERSION}\n" in (ROOT / "containers/Containerfile").read_text()
     assert f"VERSION={VERSION}\n" in (ROOT / "containers/nnactive.def").read_text()
     assert f'version = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
