@@ -42,6 +42,7 @@ from nnactive_nf.annotate.run import annotate
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.given_folds import read_folds
 from nnactive_nf.core.heads import read_head
 from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.labels import Labels, read_labels, write_labels
@@ -116,6 +117,8 @@ READERS: dict[str, Reader] = {
     "uncertainty": Reader("u.h5", _maps),
     "query.csv": Reader("query.csv", lambda f: read_query(f / "query.csv")),
     "groups.csv": Reader("groups.csv", lambda f: case_groups(["a", "b"], f / "groups.csv", None)),
+    "folds.json": Reader("folds.json", lambda f: read_folds(f / "folds.json", 2)),
+    "folds.csv": Reader("folds.csv", lambda f: read_folds(f / "folds.csv", 2)),
     "checkpoint": Reader("checkpoint.pth", lambda f: load_fold(f / "checkpoint.pth")),
     "state": Reader("latest.pth", lambda f: load_torch(f / "latest.pth")),
     "strategy file": Reader("own.py", lambda f: load_strategies(f / "own.py", f"--strategy_file {f}/own.py")),
@@ -169,6 +172,8 @@ def make_files(folder: Path) -> Path:
     )
     write_labels(folder / "labels.h5", labels)
     (folder / "groups.csv").write_text("case,group\na,p0\nb,p1\n")
+    (folder / "folds.csv").write_text("case,fold\na,0\nb,1\n")
+    (folder / "folds.json").write_text('[{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]')
     save_fold(folder / "checkpoint.pth", tiny.some_fold())
     shutil.copy(folder / "checkpoint.pth", folder / "latest.pth")
     (folder / "own.py").write_text("MAPS = []\n\n\ndef mine(image):\n    return image\n")
@@ -406,7 +411,18 @@ SINGLE: dict[str, dict[str, tuple[Callable[[Path], object], str]]] = {
         "patients that are one": (_cell("b,p1", "b,P0"), "they differ in capitals"),
         "semicolons": (lambda path: path.write_text("case;group\na;p0\nb;p1\n"), "wants the columns"),
     },
+    "folds.json": {
+        "a fold that is a list": (_json(lambda c: c.append(["a"])), "wants a list of"),
+        "a case that is a number": (_json(lambda c: c[0]["val"].append(3)), "wants a list of"),
+        "a case in two folds": (_json(lambda c: c[0]["val"].append("a")), "does not train on all|more than one fold"),
+    },
+    "folds.csv": {
+        "a fold below 0": (_cell("b,1", "b,-1"), "is no whole number counted from 0"),
+        "a fold that no memory holds": (_cell("b,1", "b,99999999999"), "is no whole number counted from 0"),
+        "a fold between two": (_cell("b,1", "b,1.5"), "is no whole number counted from 0"),
+    },
     "design.json": {
+        "a query of text": (_put(groups__0__query_size=["x"]), "not the plan of a study"),
         "a data set that leads out": (_put(groups__0__dataset="../x"), "data set '../x'"),
         "a regime called all": (_put(groups__0__regime="all"), "regime 'all'"),
         "a node that leads out": (_put(trajectories__0__nodes=["/x", "y"]), "node '/x'"),

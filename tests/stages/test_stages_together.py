@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,6 +197,30 @@ def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
     first, second = (read_json(path / "training.json") for path in (tmp_path / "fold_0", tmp_path / "again"))
     assert first["digest"] != second["digest"]
     assert first["curve"] == second["curve"]  # the same seeds, to the bit
+
+
+def test_given_folds_are_taken_and_train_anew(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same settings and code as those that are in the store; the training itself is not run."""
+    settings = TrainSettings(1, 0, 0, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
+    given = {case: place % 2 for place, case in enumerate(node.dataset.pool)}
+    (tmp_path / "folds.csv").write_text("case,fold\n" + "".join(f"{case},{fold}\n" for case, fold in given.items()))
+    seen: list[dict[str, int]] = []
+
+    def stop(*arguments: Any) -> None:
+        seen.append(arguments[4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnactive_nf.train.run._train_fold", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            node.folder / "prepared", node.folder / "labels_c00.h5", settings, "n-c00", "cpu", 1,
+            node.folder / "store", "code", tmp_path / "fold_0", tmp_path / "folds.csv",
+        )  # fmt: skip
+    labelled = read_labels(node.folder / "labels_c00.h5").masks
+    assert seen == [{case: given[case] for case in sorted(labelled)}]
+    assert "was trained before" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["no weights", "another network's optimiser", "NaN", "another epoch", "behind"])

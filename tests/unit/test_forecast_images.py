@@ -187,6 +187,12 @@ def test_of_large_images_a_few_stand_for_all(tmp_path: Path, monkeypatch: pytest
     assert evenly(range(10), 3) == [0, 3, 6]
 
 
+def test_a_given_test_set_is_what_the_pool_goes_by(phantom: Path, row_of: Callable[..., Row]) -> None:
+    drawn, given = (images_of(row_of(held_out=names), phantom) for names in ([], ["a", "b", "c"]))
+    assert isinstance(drawn, Images) and isinstance(given, Images)
+    assert (drawn.held_out, drawn.test_share, given.held_out, given.test_share) == (0, 0.25, 3, 3 / 8)
+
+
 def test_a_configuration_that_nnunet_does_not_plan_is_named(phantom: Path, row_of: Callable[..., Row]) -> None:
     with pytest.raises(UserError, match="one: configuration 3d_lowres: nnU-Net plans none for these images"):
         images_of(row_of(source="phantom", configuration="3d_lowres"), phantom)
@@ -195,8 +201,9 @@ def test_a_configuration_that_nnunet_does_not_plan_is_named(phantom: Path, row_o
 
 
 def test_sizes_that_the_pool_cannot_give_are_refused(phantom: Path, tmp_path: Path) -> None:
-    """As CHECK refuses them. Who a case's patient is may not be known, and then the pool may be larger."""
-    for patients, most in (({}, 2 * 6), ({"group_pattern": "(.*)"}, 2 * 7)):
+    """As CHECK does: patients that are not known may leave a larger pool, a given test set leaves what it leaves."""
+    held_out = {"held_out": ["a", "b", "c"], "test_cases": "test.txt", "group_pattern": "(.*)"}
+    for patients, most in (({}, 2 * 6), ({"group_pattern": "(.*)"}, 2 * 7), (held_out, 2 * 5)):
         row = make_row(
             "random",
             start_size=4,

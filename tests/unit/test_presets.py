@@ -114,7 +114,7 @@ def test_the_roll_out() -> None:
             row["dataset"],
             patch,
             size,
-            size,
+            str(size),
         )
         assert {"clasp_pe", "random", "random_fg33", "random_fg66"} < set(row["strategies"].split(","))
         assert differs(SAME, row) == {}

@@ -15,6 +15,7 @@ def held_out_errors(names: Sequence[str], groups: Mapping[str, str], where: str)
         groups: patient of each case of the data set.
         where: what named them, as messages do.
     """
+    held_out = set(names)
     unknown = [name for name in dict.fromkeys(names) if name not in groups]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     errors = []
@@ -23,7 +24,7 @@ def held_out_errors(names: Sequence[str], groups: Mapping[str, str], where: str)
     if twice:
         errors.append(f"{where}: case {twice[0]} stands in it twice ({len(twice)} such cases)")
     test = {groups[name]: name for name in names if name in groups}
-    pool = {group: case for case, group in groups.items() if case not in set(names)}
+    pool = {group: case for case, group in groups.items() if case not in held_out}
     if both := sorted(test.keys() & pool.keys()):
         patient = both[0]
         errors.append(
@@ -35,6 +36,7 @@ def held_out_errors(names: Sequence[str], groups: Mapping[str, str], where: str)
 
 def pool_without(names: Sequence[str], groups: Mapping[str, str], where: str) -> PoolSize:
     """What such a test set leaves for the pool."""
-    pool = [case for case in groups if case not in set(names)]
+    held_out = set(names)
+    pool = [case for case in groups if case not in held_out]
     patients = {groups[case] for case in pool}
     return PoolSize(len(pool), len(groups), len(patients), len(set(groups.values())), where, exact=True)
