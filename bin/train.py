@@ -50,8 +50,10 @@ def main(
     from nnactive_nf.train.run import Settings, StoppedError, train
 
     try:
-        settings = Settings(**options)
-        train(prepared, labels_file, settings, node, device, threads, store, code, out, trainer_file, folds_file)
+        train(
+            prepared, labels_file, Settings(**options), node, device, threads, store, code, out,
+            trainer_file=trainer_file, folds_file=folds_file,
+        )  # fmt: skip
     except StoppedError as end:
         print(
             f"told to end by signal {end.number}; the training goes on from here when it is run again", file=sys.stderr

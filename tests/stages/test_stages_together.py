@@ -216,7 +216,7 @@ def test_given_folds_are_taken_and_train_anew(
     with pytest.raises(KeyboardInterrupt):
         train(
             node.folder / "prepared", node.folder / "labels_c00.h5", settings, "n-c00", "cpu", 1,
-            node.folder / "store", "code", tmp_path / "fold_0", tmp_path / "folds.csv",
+            node.folder / "store", "code", tmp_path / "fold_0", folds_file=tmp_path / "folds.csv",
         )  # fmt: skip
     labelled = read_labels(node.folder / "labels_c00.h5").masks
     assert seen == [{case: given[case] for case in sorted(labelled)}]

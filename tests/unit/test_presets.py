@@ -110,7 +110,7 @@ def test_the_roll_out() -> None:
     assert [row["dataset"] for row in found] == list(ROLL_OUT)
     for row in found:
         patch, size = ROLL_OUT[row["dataset"]]
-        assert (row["input"], row["patch_size"], row["start_size"], int(row["query_size"])) == (
+        assert (row["input"], row["patch_size"], row["start_size"], row["query_size"]) == (
             row["dataset"],
             patch,
             size,
