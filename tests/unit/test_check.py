@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from conftest import ROOT
 from decathlon import decathlon_head, write_decathlon_head
 
 from nnactive_nf.check.memory import memory
@@ -205,6 +209,50 @@ def test_free_masks_lie_on_the_images_grids(raw: Path, tmp_path: Path) -> None:
     first.rename(first.with_name("stranger.nii.gz"))
     (line,) = errors_of(raw, tmp_path, free_masks=tmp_path / "free")
     assert line.endswith("stranger.nii.gz belongs to no case; a mask is named as its case")
+
+
+def test_pipes_and_devices_are_not_waited_for(raw: Path, tmp_path: Path) -> None:
+    pipe, device, strange = label_of(raw), image_of(raw, 1), raw / "imagesTr" / "zz_0000.nii.gz"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    device.unlink()
+    device.symlink_to("/dev/zero")
+    os.mkfifo(strange)
+    *images, labels = errors_of(raw, tmp_path)
+    assert [line.partition(": ")[2] for line in images] == [
+        f"image of channel 0 is no file (data/imagesTr/{path.name})" for path in (device, strange)
+    ]
+    assert f"labels are missing for 2 of 9 cases, the first is case phantom_001 (data/labelsTr/{pipe.name})" in labels
+
+
+def test_file_names_that_are_no_text_end_in_lines(raw: Path, tmp_path: Path) -> None:
+    """SimpleITK would end the process."""
+    for path in (image_of(raw), label_of(raw)):
+        path.rename(path.with_name(path.name.replace("phantom_001", "caf\udce9")))  # the byte 0xe9 alone
+    name, image, label = errors_of(raw, tmp_path)
+    assert name.endswith("case 'caf\\udce9': a name must be UTF-8")
+    assert all("a path must be UTF-8" in line for line in (image, label))
+
+
+@pytest.mark.parametrize(("variable", "ended"), [("PYTHONUTF8=1", 0), ("PYTHONUTF8=0", 2)])
+def test_a_locale_without_letters(variable: str, ended: int, raw: Path, tmp_path: Path) -> None:
+    """A POSIX locale gets UTF-8 from Python, unless it is told not to."""
+    for path in (image_of(raw), label_of(raw)):
+        path.rename(path.with_name(path.name.replace("phantom_001", "K\xf6rper")))
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_check import SETTINGS;"
+        "from nnactive_nf.check.run import check; from nnactive_nf.core.errors import reports_user_errors;"
+        "reports_user_errors(check)(Path(sys.argv[2]), SETTINGS, Path(sys.argv[3]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, Path(__file__).parent, raw, tmp_path / "check.json"],
+        capture_output=True, check=False, env={
+            **os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", **dict([variable.split("=")]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "bin"), str(ROOT / "tests")]),
+        },
+    )  # fmt: skip
+    assert done.returncode == ended, done.stderr
+    assert b"Traceback" not in done.stderr and (b"a path must be UTF-8" in done.stderr) == bool(ended)
 
 
 def test_patients_are_looked_up(raw: Path, tmp_path: Path) -> None:

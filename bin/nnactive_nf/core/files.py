@@ -97,7 +97,14 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no file: reading a pipe or a device waits for ever, or goes on for ever."""
+    """Refuse what is no file: reading a pipe or a device waits for ever, or goes on for ever.
+
+    So is a path that is not UTF-8 (or in a locale that has no such letters): SimpleITK would end the process.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: a path must be UTF-8; rename it, or set the locale to one with UTF-8") from None
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
