@@ -244,9 +244,9 @@ def copy_project(root: Path, folder: Path) -> None:
 
 
 def preload(files: Iterable[Path]) -> None:
-    """Import the libraries that these files import, so that the processes forked from this one need not."""
+    """Import the libraries of the package and of these files once, for all processes that are forked from this one."""
     sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != ROOT / "tests"]  # the copy's are theirs
-    for name in sorted({name for file in files for name in _imports(file)} | {"pytest"}):
+    for name in sorted({name for file in (*files, *(ROOT / PACKAGE).rglob("*.py")) for name in _imports(file)}):
         with suppress(ImportError):
             importlib.import_module(name)
 
@@ -292,13 +292,13 @@ class Tests:
         whole, spent = path.read_text(), 0.0
         try:
             for file in self._in_order(mutant.path, steps):
-                spent += self._seconds[file]
-                if spent > self._most_s and spent > self._seconds[file]:
-                    break
                 path.write_text(mutant.source)
                 status = run_tests(self._folder, [file, *self._more], 30 + 4 * self._seconds[file])
                 path.write_text(whole)
                 if status in (0, NO_TESTS):
+                    spent += self._seconds[file]
+                    if spent >= self._most_s:
+                        break
                     continue
                 if status not in (1, 2, None) and (status or 0) >= 0:
                     sys.exit(f"pytest ended with {status}: {(self._folder / 'pytest.log').read_text()[-2000:]}")
@@ -343,7 +343,9 @@ def main() -> None:
     parser.add_argument("-n", "--count", type=int, default=20, help="mutants to draw (default: 20)")
     parser.add_argument("--each", action="store_true", help="draw as many of each file, not of all together")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    parser.add_argument("--seconds", type=float, default=inf, help="of tests at most for a mutant (default: all tests)")
+    parser.add_argument(
+        "--seconds", type=float, default=inf, help="of tests that a mutant must survive (default: all tests)"
+    )
     parser.add_argument("--tests", nargs="+", help="tests to run, instead of the unit tests that import the module")
     parser.add_argument("-k", help="pytest's -k")
     options = parser.parse_args()
@@ -371,7 +373,7 @@ def main() -> None:
 
     os.environ.update({"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"})
     sys.dont_write_bytecode = True
-    preload([*(ROOT / path for path in files), *(ROOT / file for some in tests.values() for file in some)])
+    preload(ROOT / file.partition("::")[0] for some in tests.values() for file in some)
     survivors, late = [], 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         copy_project(ROOT, Path(name))
