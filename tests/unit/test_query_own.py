@@ -92,6 +92,8 @@ MAPPED = 'MAPS = ["predictive_entropy"]\n'
         ("mine", MAPPED + "def mine(image): return image.map('prediction')\n", "does not declare"),
         ("mine", MAPPED + "def mine(image): return image.oracle()\n", "needs the ground truth"),
         ("mine", MAPPED + "def mine(image):\n return 1 / 0\n", "ZeroDivisionError in line 3: division by zero"),
+        # the line of the file, not of the library that it calls
+        ("mine", MAPPED + "import json\ndef mine(image):\n return json.loads('{')\n", "JSONDecodeError in line 4: "),
         (
             "mine",
             MAPPED
