@@ -2,10 +2,12 @@
 
     .venv/bin/python tests/mutants.py                                      # what changed since the branch left main
     .venv/bin/python tests/mutants.py bin/nnactive_nf/core/folds.py -n 15 # a file
+    .venv/bin/python tests/mutants.py bin/nnactive_nf/query/*.py -n 7 --each # as many of each file
 
-A mutant is run against the unit tests that import its module, in a copy of the project; the working tree is left as it
-is. Error messages, strings, annotations and decorators are not mutated. A survivor is a hole in the tests or a mutant
-that changes nothing; a person has to tell which.
+A mutant is run against the unit tests that import its module, then those that import modules of its stage that import
+it, file by file until one fails, in a copy of the project; the working tree is left as it is. Error messages, strings,
+annotations and decorators are not mutated. A survivor is a hole in the tests or a mutant that changes nothing; a person
+has to tell which.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import os
 import random
 import re
@@ -22,12 +25,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from math import inf
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("bin") / "nnactive_nf"
+LIMIT_S = 600  # for a file of tests as it is; with a mutant, four times its own time and 30 s
+NO_TESTS = 5  # pytest's exit status where `-k` leaves none of a file
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
@@ -192,16 +202,29 @@ def changed_lines(root: Path, base: str) -> dict[Path, frozenset[int]]:
     return {path: frozenset(lines) for path, lines in sorted(found.items()) if path.suffix == ".py" and lines}
 
 
-def importing_tests(root: Path, path: Path) -> list[str]:
-    """Unit tests that import a module of the package."""
-    module = ".".join(path.relative_to("bin").with_suffix("").parts).removesuffix(".__init__")
-    return [str(test.relative_to(root)) for test in sorted((root / "tests" / "unit").glob("test_*.py"))
-            if module in _imports(test)]  # fmt: skip
+def importing_tests(root: Path, path: Path) -> dict[str, int]:
+    """Unit tests that reach a module, and over how many others of its stage; of `core`, no farther than the nearest."""
+    modules = {_module(file.relative_to(root)): _imports(file) for file in sorted((root / path).parent.glob("*.py"))}
+    tests = {file: _imports(file) for file in sorted((root / "tests" / "unit").glob("test_*.py"))}
+    found: dict[str, int] = {}
+    reached, steps = {_module(path)}, 0
+    while reached and not (found and path.parent.name == "core"):
+        for file, names in tests.items():
+            if reached & names:
+                found.setdefault(str(file.relative_to(root)), steps)
+        reached = {module for module, names in modules.items() if reached & names}
+        modules = {module: names for module, names in modules.items() if module not in reached}
+        steps += 1
+    return found
 
 
-def _imports(test: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(test.read_text())):
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to("bin").with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -220,23 +243,89 @@ def copy_project(root: Path, folder: Path) -> None:
             (folder / name).symlink_to((root / name).resolve())
 
 
+def preload(files: Iterable[Path]) -> None:
+    """Import the libraries of the package and of these files once, for all processes that are forked from this one."""
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != ROOT / "tests"]  # the copy's are theirs
+    for name in sorted({name for file in (*files, *(ROOT / PACKAGE).rglob("*.py")) for name in _imports(file)}):
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
 def run_tests(folder: Path, arguments: Sequence[str], limit_s: float) -> int | None:
-    """Exit status of pytest; None where it ran into the time limit."""
-    command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", *arguments]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    with (folder / "pytest.log").open("w") as log:
-        done = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+    """Exit status of pytest in a process of its own; None where it ran into the time limit."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        log = os.open(folder / "pytest.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+            os.dup2(stream, target)
+        os.chdir(folder)
+        status = 3
         try:
-            return done.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            return None
+            status = int(pytest.main(["-n0", "-x", "-q", "-p", "no:cacheprovider", *arguments]))
         finally:
-            if done.poll() is None:
-                os.killpg(done.pid, signal.SIGKILL)
-                done.wait()
+            sys.stdout.flush()
+            os._exit(status)
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+class Tests:
+    """Files of tests, each timed as it is when it is first wanted; near ones are run first, of these the quickest."""
+
+    def __init__(self, folder: Path, more: Sequence[str], most_s: float) -> None:
+        self._folder, self._more, self._most_s = folder, more, most_s
+        self._seconds: dict[str, float] = {}
+        self._last: dict[Path, str] = {}  # what saw the last fault of a module
+
+    def see(self, mutant: Mutant, steps: Mapping[str, int]) -> tuple[str | None, bool]:
+        """Which file of tests sees a mutant, and whether by running late."""
+        path = self._folder / mutant.path
+        whole, spent = path.read_text(), 0.0
+        try:
+            for file in self._in_order(mutant.path, steps):
+                path.write_text(mutant.source)
+                status = run_tests(self._folder, [file, *self._more], 30 + 4 * self._seconds[file])
+                path.write_text(whole)
+                if status in (0, NO_TESTS):
+                    spent += self._seconds[file]
+                    if spent >= self._most_s:
+                        break
+                    continue
+                if status not in (1, 2, None) and (status or 0) >= 0:
+                    sys.exit(f"pytest ended with {status}: {(self._folder / 'pytest.log').read_text()[-2000:]}")
+                self._last[mutant.path] = file
+                return file, status is None
+        finally:
+            path.write_text(whole)
+        return None, False
+
+    def _in_order(self, path: Path, steps: Mapping[str, int]) -> Iterator[str]:
+        last = self._last.get(path)
+        if last:
+            yield last
+        for step in sorted(set(steps.values())):
+            files = [file for file in steps if steps[file] == step and file != last]
+            yield from sorted(files, key=self._time)
+
+    def _time(self, file: str) -> float:
+        """Seconds of a file of tests. One that fails without any mutant ends the program."""
+        if file not in self._seconds:
+            begin = time.monotonic()
+            if run_tests(self._folder, [file, *self._more], LIMIT_S) not in (0, NO_TESTS):
+                print((self._folder / "pytest.log").read_text()[-2000:])
+                sys.exit(f"{file}: fails, or takes over {LIMIT_S} s, without any mutant")
+            self._seconds[file] = time.monotonic() - begin
+            print(f"{file}: {self._seconds[file]:.0f} s as it is", flush=True)
+        return self._seconds[file]
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -252,8 +341,11 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="files of the package; default: lines that changed")
     parser.add_argument("--base", default="main", help="what changes are counted from (default: main)")
     parser.add_argument("-n", "--count", type=int, default=20, help="mutants to draw (default: 20)")
+    parser.add_argument("--each", action="store_true", help="draw as many of each file, not of all together")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    parser.add_argument("--limit", type=float, default=120, help="seconds for a mutant; more is a kill (default: 120)")
+    parser.add_argument(
+        "--seconds", type=float, default=inf, help="of tests that a mutant must survive (default: all tests)"
+    )
     parser.add_argument("--tests", nargs="+", help="tests to run, instead of the unit tests that import the module")
     parser.add_argument("-k", help="pytest's -k")
     options = parser.parse_args()
@@ -263,41 +355,35 @@ def main() -> None:
         if not (ROOT / path).is_file() or not path.is_relative_to(PACKAGE):
             sys.exit(f"{path}: not a file of {PACKAGE}")
     files = files or {**changed_lines(ROOT, options.base)}
-    tests = {path: options.tests or importing_tests(ROOT, path) for path in files}
+    tests = {path: dict.fromkeys(options.tests, 0) if options.tests else importing_tests(ROOT, path) for path in files}
     for path in [path for path in files if not tests[path]]:
         print(f"{path}: no unit test imports it, so nothing is drawn from it (--tests names some)")
         del files[path]
-    every = [m for path, lines in files.items() for m in mutants_of(path, (ROOT / path).read_text(), lines)]
-    if not every:
+    every = [mutants_of(path, (ROOT / path).read_text(), lines) for path, lines in files.items()]
+    if options.each:  # a file's draw is the same whatever other files are named
+        draws = (random.Random(f"{options.seed} {path}").sample for path in files)
+        drawn = [m for draw, some in zip(draws, every, strict=True) for m in draw(some, min(options.count, len(some)))]
+    else:
+        total = list(chain.from_iterable(every))
+        drawn = random.Random(options.seed).sample(total, min(options.count, len(total)))
+    if not drawn:
         sys.exit("nothing to mutate")
-    drawn = random.Random(options.seed).sample(every, min(options.count, len(every)))
     drawn.sort(key=lambda mutant: (mutant.path, mutant.line))
-    print(f"{len(drawn)} of {len(every)} mutants, seed {options.seed}")
+    print(f"{len(drawn)} of {sum(map(len, every))} mutants, seed {options.seed}")
 
+    os.environ.update({"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"})
+    sys.dont_write_bytecode = True
+    preload(ROOT / file.partition("::")[0] for some in tests.values() for file in some)
     survivors, late = [], 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        folder = Path(name)
-        copy_project(ROOT, folder)
-        more = ["-k", options.k] if options.k else []
-        for path in sorted({mutant.path for mutant in drawn}):
-            begin = time.monotonic()
-            if run_tests(folder, [*tests[path], *more], options.limit) != 0:
-                print((folder / "pytest.log").read_text()[-2000:])
-                sys.exit(f"{path}: its tests fail, or take over {options.limit:g} s, without any mutant")
-            print(f"{path}: {' '.join(tests[path])}, {time.monotonic() - begin:.0f} s as it is", flush=True)
+        copy_project(ROOT, Path(name))
+        told = Tests(Path(name), ["-k", options.k] if options.k else [], options.seconds)
         for number, mutant in enumerate(drawn, 1):
-            whole = (folder / mutant.path).read_text()
-            (folder / mutant.path).write_text(mutant.source)
-            status = run_tests(folder, [*tests[mutant.path], *more], options.limit)
-            (folder / mutant.path).write_text(whole)
-            if status not in (0, 1, 2, None):
-                sys.exit(f"pytest ended with {status}: {(folder / 'pytest.log').read_text()[-2000:]}")
-            late += status is None
-            survivors += [mutant] if status == 0 else []
-            print(
-                f"{number:3d} {'SURVIVED' if status == 0 else 'late' if status is None else 'killed':8s} {mutant}",
-                flush=True,
-            )
+            file, by_time = told.see(mutant, tests[mutant.path])
+            late += by_time
+            survivors += [mutant] if file is None else []
+            outcome = "SURVIVED" if file is None else f"{'late' if by_time else 'killed'} by {Path(file).name}"
+            print(f"{number:3d} {outcome}: {mutant}", flush=True)
     print(f"\n{len(drawn)} mutants, {len(drawn) - len(survivors)} killed ({late} by time), {len(survivors)} survived")
     for mutant in survivors:
         print(f"  {mutant}")

@@ -121,6 +121,17 @@ def test_efficiency_says_why_not(x: list[float], y: list[float], c: float, reaso
     assert reason in fit.reason
 
 
+@pytest.mark.parametrize(("times", "told"), [(9.8, True), (10.2, False)])
+def test_a_beta_is_told_up_to_an_error_of_ten_times_itself(times: float, told: bool):
+    """Two points of one share, as far above the curve as below it: the fit goes between them, in closed form."""
+    beta = 0.1
+    y = 1 - math.exp(-beta) + np.array([-1, 1]) * times * beta * math.exp(-beta)
+    fit = fit_efficiency(np.ones(2), y, np.zeros(2), np.zeros(2), 1.0)
+    assert fit.points == 2
+    assert (fit.beta, fit.error) == ((pytest.approx(beta), pytest.approx(times * beta)) if told else (None, None))
+    assert fit.reason == ("" if told else "the points do not determine the fit")
+
+
 def test_ranks_share_ties():
     assert ranks_of(np.array([0.5, 0.9, 0.5, 0.1])).tolist() == [2.5, 1.0, 2.5, 4.0]
 

@@ -275,6 +275,17 @@ def test_ranks(by_hand):
     assert (aubc.loc["a", ["low", "high", "best_share"]] == [1.0, 1.0, 1.0]).all()
 
 
+def test_ranks_have_intervals_of_19_draws_in_20():
+    """`a` comes first where all three draws fall on the third seed: 1 time in 27, less than 5% and more than 2.5%."""
+    b = {seed: [0.5, 0.6] for seed in (1, 2, 3)}
+    a = {seed: [0.5, 0.6 + lead] for seed, lead in {1: -0.1, 2: -0.1, 3: 0.04}.items()}
+    tables = all_tables(study_of({SETTING: {"random": b, "a": a}}), draws=4000)
+    ranks = tables["ranks"].query("measure == 'final_dice'").set_index("strategy")
+    assert ranks[["rank", "low", "high"]].loc[["random", "a"]].to_numpy().tolist() == [[1, 1, 2], [2, 1, 2]]
+    assert ranks["best_share"].to_dict() == pytest.approx({"random": 26 / 27, "a": 1 / 27}, abs=0.01)
+    assert set(ranks["seeds"]) == {3} and set(ranks["draws"]) == {4000}
+
+
 def test_noise_floor(made: Made):
     noise = all_tables(read(made), draws=10)["noise"].set_index("class")
     assert noise.loc["mean", "dice_sd"] == pytest.approx(np.std([0.496, 0.5, 0.504], ddof=1))
@@ -421,7 +432,9 @@ def test_one_seed():
     assert tables["tests"]["p"].isna().all()
     assert set(tables["versus_random"]["verdict"]) == {"cannot be tested"}
     assert tables["ppm"]["share"].isna().all()
-    assert tables["ranks"]["low"].isna().all()
+    assert tables["ranks"][["low", "high", "best_share"]].isna().all(axis=None)
+    assert set(tables["ranks"]["seeds"]) == {1} and set(tables["ranks"]["draws"]) == {0}
+    assert tables["ranks"].query("measure == 'aubc'")["rank"].tolist() == [1.5, 1.5]
     assert tables["summary"]["aubc_sd"].isna().all()
     assert "one seed only" in texts(tables)
 

@@ -49,7 +49,15 @@ def test_evaluate_takes_the_largest_of_three() -> None:
         memory(one_file | {"classes": 30, "largest_file": 10**6})["evaluate"]["bytes"] - rest == (16 * 30 + 40) * 10**6
     )
     assert memory(one_file | {"largest_file": 10**8})["evaluate"]["bytes"] - rest == 240 * 10**8
+    # images that are resampled to few voxels: calibration, where there are many classes
+    fine = one_file | {"largest": 1, "largest_file": 10**6, "classes": 30}
+    assert memory(fine)["evaluate"]["bytes"] - rest == (8 * 30 + 80) * 10**6
     assert memory(one_file | {"largest_file": 1, "classes": 2})["evaluate"]["bytes"] - rest == 4 * 14 * 10**6
+
+
+def test_query_makes_scores_of_all_classes_in_parts_of_half_a_gibibyte() -> None:
+    assert 2 * SCORES == GIB == 1024**3
+    assert memory(SMALL)["query"]["each"] == (24 + 8 * 3) * 89600
 
 
 def test_a_small_data_set_stays_under_the_least() -> None:

@@ -161,20 +161,24 @@ def test_whole_images_and_slices(folder: Path) -> None:
         ("maps", {"node": "another"}, r"u\.h5: maps of node another, asked for is tiny-c00"),
         ("labels", {"dataset": "Other"}, r"labels\.h5: belongs to the data set Other, this is tiny"),
         ("labels", {"cycle": 1}, r"labels\.h5: labels of cycle 1; the query is for cycle 1"),
+        ("oracle", {"dataset": "Other"}, r"oracle\.h5: belongs to the data set Other, this is tiny"),
     ],
 )
 def test_files_of_another_node_or_data_set_are_told(
     folder: Path, tmp_path: Path, what: str, changes: dict, message: str
 ) -> None:
-    shutil.copy(folder / "u.h5", tmp_path)
+    for name in ("u.h5", "oracle.h5"):
+        shutil.copy(folder / name, tmp_path)
     labels = Labels("tiny", "tiny-c00", 0, tiny.CLASSES)
     if what == "labels":
         labels = replace(labels, **changes)
     else:
-        with h5py.File(tmp_path / "u.h5", "a") as file:
+        with h5py.File(tmp_path / ("u.h5" if what == "maps" else "oracle.h5"), "a") as file:
             file.attrs.update(changes)
     write_labels(tmp_path / "labels.h5", labels)
-    settings = Settings("bald", seed=1, cycle=1, cycles=4, size=2, patch_zyx=(4, 5, 6))
+    strategy = "random_fg33" if what == "oracle" else "bald"
+    settings = Settings(strategy, seed=1, cycle=1, cycles=4, size=2, patch_zyx=(4, 5, 6))
     files = {"labels_file": tmp_path / "labels.h5", "uncertainty_files": [tmp_path / "u.h5"]}
+    files |= {"oracle_file": tmp_path / "oracle.h5"}
     with pytest.raises(UserError, match=message):
         query(folder / "prepared", settings, **files)

@@ -139,6 +139,17 @@ def test_values_that_cannot_be_summed_are_told(bad: float) -> None:
         Scores.of_means(planes_of(values), Grid.of((2, 2, 2), (1, 2, 2)))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_are_exact_up_to_the_limit_that_is_told(sign: int) -> None:
+    """Means of 2^31 / voxels are too large, those next below it are not."""
+    grid = Grid.of((1, 2, 2), (1, 1, 2))
+    values = np.array([[[2.0**30, 0.0], [0.0, 0.0]]]) * sign
+    with pytest.raises(UserError, match="too large"):
+        Scores.of_means(planes_of(values), grid)
+    values[0, 0, :] = np.nextafter(2.0**30, 0) * sign
+    assert Scores.of_means(planes_of(values), grid).at(grid.box((0, 0, 0))) == values[0, 0, 0]
+
+
 def test_scores_that_are_no_numbers_are_told() -> None:
     with pytest.raises(UserError, match="NaN"):
         Scores(np.array([[[0.0, np.nan]]]), Grid.of((1, 1, 2), (1, 1, 1)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 from conftest import ROOT
@@ -10,6 +11,7 @@ from pages import blocks
 from scipy.ndimage import binary_dilation
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.labels import Labels, empty_patches, write_labels
 from nnactive_nf.query.pool import Candidate
 from nnactive_nf.query.run import Settings, query
 
@@ -92,6 +94,8 @@ MAPPED = 'MAPS = ["predictive_entropy"]\n'
         ("mine", MAPPED + "def mine(image): return image.map('prediction')\n", "does not declare"),
         ("mine", MAPPED + "def mine(image): return image.oracle()\n", "needs the ground truth"),
         ("mine", MAPPED + "def mine(image):\n return 1 / 0\n", "ZeroDivisionError in line 3: division by zero"),
+        # the line of the file, not of the library that it calls
+        ("mine", MAPPED + "import json\ndef mine(image):\n return json.loads('{')\n", "JSONDecodeError in line 4: "),
         (
             "mine",
             MAPPED
@@ -217,6 +221,27 @@ def test_a_strategy_sees_no_truth_after_the_class_guarantee(tmp_path: Path, code
     with pytest.raises(UserError, match="'mine' needs the ground truth"):
         ask(code)
     assert len(ask("MAPS = []\ndef mine(image): return image.intensities()[0]\n")) == 8
+
+
+def test_a_strategy_sees_what_is_labelled_so_far(tmp_path: Path) -> None:
+    """One patch of image b; the map is 1 where nobody has looked, and images without labels have no mask."""
+    dataset = tiny.prepared(tmp_path / "prepared", SHAPES)
+    mask = np.full(SHAPES["b"], dataset.classes.ignore_value, np.uint8)
+    mask[:4, 4:8, :4] = 0
+    types = empty_patches(dataset.classes).dtypes.to_dict()
+    row = {"case": "b", "y": 4, "dz": 4, "dy": 4, "dx": 4, "strategy": "random", "component": "all"}
+    patches = pd.DataFrame([dict.fromkeys(types, 0) | row]).astype(types)
+    write_labels(tmp_path / "l.h5", Labels("tiny", "n", 0, dataset.classes, {"b": mask}, patches))
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "MAPS = []\nimport numpy as np\ndef mine(image):\n mask = image.labels()\n"
+        " return np.zeros(image.shape_zyx) if mask is None else (mask == image.classes.ignore_value).astype(float)\n"
+    )
+    files = {"strategy_file": path, "labels_file": tmp_path / "l.h5"}
+    picks, *_ = query(tmp_path / "prepared", Settings("mine", 1, 1, 3, 20, (4, 4, 4)), **files)
+    of_b = [(pick.score, pick.box.start_zyx) for pick in picks if pick.case == "b"]
+    assert [score for score, _ in of_b] == [1.0] * 11 and (0.0, 4, 0) not in [start for _, start in of_b]
+    assert {pick.score for pick in picks if pick.case != "b"} == {0.0}
 
 
 def test_options_in_any_order_are_one_strategy(run) -> None:

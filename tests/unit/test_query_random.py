@@ -14,9 +14,9 @@ from scipy import stats
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box
-from nnactive_nf.query.diverse import scaled
+from nnactive_nf.query.diverse import mean_over_patch, scaled
 from nnactive_nf.query.pool import Candidate
-from nnactive_nf.query.randomly import border_of, guaranteed
+from nnactive_nf.query.randomly import Random, border_of, guaranteed
 from nnactive_nf.query.run import Settings, choose, query
 
 
@@ -95,6 +95,21 @@ def test_a_crowded_image_is_filled_to_the_last_place() -> None:
     assert len({pick.box.start_zyx for pick in choose(pool, choice, 9)}) == 9
     with pytest.raises(UserError, match="wants 10 patches, but the pool has only 9"):
         choose(replace(pool, per_image=20), choice, 10)
+
+
+@pytest.mark.parametrize(("parts", "least", "most"), [((0, 1, 0), 4, 16), ((0, 0, 1), 0, 0)])
+def test_patches_inside_a_class_and_on_its_border(
+    parts: tuple[int, int, int], least: int, most: int, tmp_path: Path
+) -> None:
+    """Of 20 patches of a voxel; 343 of the 729 voxels of the class lie inside."""
+    made = problems.problem(0, "flat", "", images=1, size=1, patch=(1, 1, 1), stride=(1, 1, 1), per_image=20)
+    (case,) = made.cases.values()
+    case.shape, case.boxes, case.free, case.truth = (11, 11, 11), [], None, np.zeros((11, 11, 11), np.uint8)
+    case.truth[1:10, 1:10, 1:10] = 7
+    pool, _ = problems.pool_of(made, "random_fg33", tmp_path)
+    picks = Random(*parts).query(pool, 20)
+    assert {pick.component for pick in picks} == {"tail"}
+    assert least <= sum(all(1 < n < 9 for n in pick.box.start_zyx) for pick in picks) <= most
 
 
 def test_border_is_the_class_less_its_erosion() -> None:
@@ -226,6 +241,30 @@ def test_the_guarantee_takes_no_more_than_an_images_most(tmp_path: Path) -> None
     ]
 
 
+def test_a_class_in_one_image_has_one_guaranteed_patch(tmp_path: Path) -> None:
+    made = problems.problem(0, "flat", "", size=6, patch=(1, 1, 1), stride=(1, 1, 1), per_image=6)
+    for name, case in made.cases.items():
+        case.shape, case.boxes, case.free, case.truth = (12, 12, 12), [], None, blob()
+        if name != min(made.cases):
+            case.truth[case.truth == 7] = 0
+    pool, _ = problems.pool_of(made, "random", tmp_path)
+    assert [pick.component for pick in guaranteed(pool, 6)] == ["tail", "background", "background", "head", "head"]
+
+
+def test_a_guaranteed_patch_lies_on_any_voxel_of_its_class_not_on_the_border_alone(tmp_path: Path) -> None:
+    made = problems.problem(0, "flat", "", size=6, patch=(1, 1, 1), stride=(1, 1, 1), per_image=6)
+    inner = np.zeros((12, 12, 12), bool)
+    inner[2:9, 2:9, 2:9] = True
+    for case in made.cases.values():
+        case.shape, case.boxes, case.free, case.truth = inner.shape, [], None, blob()
+        case.truth[1:10, 1:10, 1:10] = 2
+    starts = []
+    for seed in range(10):
+        pool, _ = problems.pool_of(replace(made, seed=seed), "random", tmp_path)
+        starts += [pick.box.start_zyx for pick in guaranteed(pool, 6) if pick.component == "head"]
+    assert 3 < sum(inner[start] for start in starts) < 17  # of 20; inside lie 343 of the 729 voxels
+
+
 def alike(folder: Path, looks: dict[str, float]) -> None:
     """Prepared images of 4 x 4 x 4 voxels of one value each; each is one tile."""
     images = {case: np.full((1, 4, 4, 4), value, dtype=np.float32) for case, value in looks.items()}
@@ -252,6 +291,19 @@ def test_coverage_of_nothing_but_identical_tiles(tmp_path: Path) -> None:
         assert {pick.score for pick in picks} == {0.0}
         firsts.add(picks[0].case)
     assert len(firsts) > 1
+
+
+def test_features_are_averaged_over_a_patchs_voxels_by_the_cells_they_lie_in() -> None:
+    rng = np.random.default_rng(0)
+    cell, cells = (2, 3, 4), (5, 4, 3)
+    features = rng.random((2, *cells)).astype(np.float32)
+    by_voxel = features.repeat(2, axis=1).repeat(3, axis=2).repeat(4, axis=3).astype(np.float64)
+    for _ in range(30):
+        start = [int(rng.integers(n * m)) for n, m in zip(cell, cells, strict=True)]
+        size = [int(rng.integers(1, n * m - a + 1)) for n, m, a in zip(cell, cells, start, strict=True)]
+        box = Box(tuple(start), tuple(size))
+        wanted = by_voxel[(slice(None), *box.slices)].mean(axis=(1, 2, 3))
+        assert mean_over_patch(features, cell, box) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("centre", [False, True])

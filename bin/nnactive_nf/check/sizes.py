@@ -36,7 +36,7 @@ def sizes(
         is); `pool_voxels`, the sum of all images at the planned spacing; `test_voxels`, the most that all test cases
         have as they are.
     """
-    plans = run_planner(raw.nnunet_json, fingerprint_of_heads([heads[case] for case in sorted(heads)]), "check")
+    plans = run_planner(raw.nnunet_json, fingerprint_of_heads(list(heads.values())), "check")
     if configuration not in plans["configurations"]:
         configuration = "3d_fullres" if "3d_fullres" in plans["configurations"] else "2d"
     planned = {

@@ -21,10 +21,6 @@ from nnactive_nf.core.heads import Head, read_head
 from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.raw import RawCase, RawDataset
 
-# Of a case that cannot be read.
-NO_HEAD = Head(0, (0, 0, 0), (0.0, 0.0, 0.0))
-NO_BOX = Box((0, 0, 0), (0, 0, 0))
-
 
 @dataclass
 class CaseFacts:
@@ -32,21 +28,24 @@ class CaseFacts:
 
     Attributes:
         name: the case.
-        problems: what is wrong with it, one line each; the rest is empty then.
+        problems: what is wrong with it, one line each; where there is something, the rest is not set.
         head: grid of its first image file.
         class_voxels: voxels per class index.
         crop: the box of non-zero voxels on the file's grid.
-        relative_size_after_crop: share of the voxels in that box.
         foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint.
     """
 
     name: str
     problems: list[str] = field(default_factory=list)
-    head: Head = NO_HEAD
-    class_voxels: tuple[int, ...] = ()
-    crop: Box = NO_BOX
-    relative_size_after_crop: float = 1.0
-    foreground_intensities: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    head: Head = field(init=False)
+    class_voxels: tuple[int, ...] = field(init=False)
+    crop: Box = field(init=False)
+    foreground_intensities: list[npt.NDArray[np.float32]] = field(init=False)
+
+    @property
+    def relative_size_after_crop(self) -> float:
+        """Share of the voxels in the box of those that are not zero."""
+        return self.crop.voxels / self.head.voxels
 
 
 def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
@@ -72,7 +71,6 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     facts.class_voxels = tuple(int((label_1zyx == value).sum()) for value in raw.classes.values)
     cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, label_1zyx.astype(np.int32))
     facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
-    facts.relative_size_after_crop = facts.crop.voxels / facts.head.voxels
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
         cropped_label, cropped, num_samples=samples
     )
