@@ -151,7 +151,8 @@ def test_disk_is_what_a_run_left(phantom_run: Run, tmp_path: Path) -> None:
     left = phantom_run.folder
     values = json.loads((left / "results" / "parameters.json").read_text())
     known = {name: values[name] for name in ROW if name in values}
-    row = make_row(values["strategies"], **{**known, "dataset": "phantom", "source": "phantom", "seeds": [12345]})
+    one = {"dataset": "phantom", "source": "phantom", "seeds": [12345], "query_size": int(values["query_size"])}
+    row = make_row(values["strategies"], **known | one)
     plan = write_plan(tmp_path / "plan.json", [row])
     (raw,) = [path.parent for path in left.glob("work/*/*/phantom/imagesTr")]
     told = Told(forecast(plan, {"phantom": raw}, Times(None, None, None, (1,)), Publishing("copy", True, True)))
@@ -277,7 +278,7 @@ def test_a_changed_line_runs_anew_what_rests_on_it(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
 
     def run() -> Counter[str]:
-        done = run_nextflow(tmp_path, "-profile", "test,stub", "-stub-run", "-resume", project=project)
+        done = run_nextflow(tmp_path, "-profile", "test,stub", "-stub-run", "-resume", project=project, cycles=2)
         assert done.returncode == 0, done.output
         assert set(done.tasks()) == {"PHANTOM", "CHECK", "PREPARE", "PROTOCOL", "TRAIN", *AFTER_TRAIN}
         return done.tasks("COMPLETED")
@@ -346,7 +347,7 @@ def test_hippocampus_small(hippocampus: Path, tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(head))
     done = run_nextflow(
         tmp_path, "-profile", "hippocampus_cpu", input=folder, strategies="bald", seeds=1, cycles=2,
-        folds=2, epochs=4, iterations=30, start_size=8, query_size=8, features=4, patch_size="12,16,12",
+        folds=2, epochs=4, iterations=60, start_size=8, query_size=8, features=4, patch_size="12,16,12",
         full_reference="false",
     )  # fmt: skip
     assert done.returncode == 0, done.output
