@@ -347,8 +347,8 @@ def test_hippocampus_small(hippocampus: Path, tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(head))
     done = run_nextflow(
         tmp_path, "-profile", "hippocampus_cpu", input=folder, strategies="bald", seeds=1, cycles=2,
-        folds=2, epochs=4, iterations=60, start_size=8, query_size=8, features=4, patch_size="12,16,12",
-        full_reference="false",
+        folds=2, epochs=4, iterations=30, start_size=8, query_size=8, features=4, patch_size="12,16,12",
+        full_reference="false", optimiser="adamw", learning_rate=0.01,
     )  # fmt: skip
     assert done.returncode == 0, done.output
     results = tmp_path / "results"
