@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import importlib
 import os
 import random
@@ -249,6 +250,8 @@ def preload(files: Iterable[Path]) -> None:
     for name in sorted({name for file in (*files, *(ROOT / PACKAGE).rglob("*.py")) for name in _imports(file)}):
         with suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is loaded is shared with those processes, as long as their garbage collectors pass it over
 
 
 def run_tests(folder: Path, arguments: Sequence[str], limit_s: float) -> int | None:
