@@ -387,6 +387,7 @@ def main() -> None:
             survivors += [mutant] if file is None else []
             outcome = "SURVIVED" if file is None else f"{'late' if by_time else 'killed'} by {Path(file).name}"
             print(f"{number:3d} {outcome}: {mutant}", flush=True)
+    gc.unfreeze()
     print(f"\n{len(drawn)} mutants, {len(drawn) - len(survivors)} killed ({late} by time), {len(survivors)} survived")
     for mutant in survivors:
         print(f"  {mutant}")
