@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import importlib
 import os
 import random
@@ -249,6 +250,8 @@ def preload(files: Iterable[Path]) -> None:
     for name in sorted({name for file in (*files, *(ROOT / PACKAGE).rglob("*.py")) for name in _imports(file)}):
         with suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is loaded is shared with those processes, as long as their garbage collectors pass it over
 
 
 def run_tests(folder: Path, arguments: Sequence[str], limit_s: float) -> int | None:
@@ -384,6 +387,7 @@ def main() -> None:
             survivors += [mutant] if file is None else []
             outcome = "SURVIVED" if file is None else f"{'late' if by_time else 'killed'} by {Path(file).name}"
             print(f"{number:3d} {outcome}: {mutant}", flush=True)
+    gc.unfreeze()
     print(f"\n{len(drawn)} mutants, {len(drawn) - len(survivors)} killed ({late} by time), {len(survivors)} survived")
     for mutant in survivors:
         print(f"  {mutant}")

@@ -394,6 +394,20 @@ def test_published_efficiency_says_why_not(made: Made):
     assert "no foreground efficiency in the published form: the start is already as good" in texts(tables)
 
 
+def test_published_efficiency_starts_from_the_smallest_start_that_has_results(made: Made):
+    study = read(made)
+    whole = efficiency_table(study).query("`class` == 'mean'")
+    last = study.scores["node"] == study.design.trajectories[-1].nodes[-1]
+    study.scores.loc[last, "dice"] = math.nan
+    found = efficiency_table(study).query("`class` == 'mean'")
+    assert found[["x0_published", "y0_published"]].equals(whole[["x0_published", "y0_published"]])
+    assert found["points_published"].sum() == whole["points_published"].sum() - 1
+    study.scores["dice"] = math.nan
+    found = efficiency_table(study)
+    assert found[["x0_published", "y0_published", "beta_published"]].isna().all(axis=None)
+    assert len(found) == 3 * len(whole) and set(found["points_published"]) == {0}
+
+
 def test_known_winner_is_found(made: Made):
     tables = all_tables(read(made), draws=200)
     aubc = tables["ranks"][tables["ranks"]["measure"] == "aubc"].set_index("strategy")["rank"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.query import stratified
+from nnactive_nf.query.grid import Scores
 from nnactive_nf.query.run import choose
 from nnactive_nf.query.stratified import caps, exponential, quotas, shares, sigmoid
 
@@ -132,6 +133,28 @@ def test_scores_made_anew_each_turn_change_nothing(monkeypatch: pytest.MonkeyPat
     kept = problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20))
     monkeypatch.setattr(stratified, "KEPT_BYTES", 1)
     assert problems.plain(choose(*problems.pool_of(made, "clasp_pe"), 20)) == kept
+
+
+@pytest.mark.parametrize(("kept", "made"), [(0, "abacab"), (2, "abcab"), (3, "abc")])
+def test_scores_are_kept_as_far_as_memory_is_granted(kept: int, made: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were made first go first; what was barred meanwhile is barred again."""
+    pool, _ = problems.pool_of(rich(images=1), "class_pe")
+    image = pool.image(pool.cases[0])
+    monkeypatch.setattr(stratified, "KEPT_BYTES", kept * 8 * int(np.prod(image.grid.counts)))
+    asked: list[str] = []
+
+    def make(component: str) -> Scores:
+        asked.append(component)
+        return Scores(np.zeros(image.grid.counts), image.grid)
+
+    components = stratified._Components(image, make)
+    starts = []
+    for component in "abacab":
+        box, _ = components.best(component)
+        starts.append(box.start_zyx)
+        components.bar(box)
+    assert starts == [(0, 0, 0), (0, 0, 2), (0, 0, 4), (0, 0, 6), (0, 2, 0), (0, 2, 2)]
+    assert "".join(asked) == made
 
 
 @pytest.mark.parametrize(
