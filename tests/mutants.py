@@ -38,6 +38,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("bin") / "nnactive_nf"
 LIMIT_S = 600  # for a file of tests as it is; with a mutant, four times its own time and 30 s
+LATE = "late"
 NO_TESTS = 5  # pytest's exit status where `-k` leaves none of a file
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
@@ -266,7 +267,8 @@ def run_tests(folder: Path, arguments: Sequence[str], limit_s: float) -> int | N
         os.chdir(folder)
         status = 3
         try:
-            status = int(pytest.main(["-n0", "-x", "-q", "-p", "no:cacheprovider", *arguments]))
+            own = ["-n0", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / '.tmp'}"]
+            status = int(pytest.main([*own, *arguments]))
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -289,27 +291,28 @@ class Tests:
         self._seconds: dict[str, float] = {}
         self._last: dict[Path, str] = {}  # what saw the last fault of a module
 
-    def see(self, mutant: Mutant, steps: Mapping[str, int]) -> tuple[str | None, bool]:
-        """Which file of tests sees a mutant, and whether by running late."""
+    def see(self, mutant: Mutant, steps: Mapping[str, int]) -> str | None:
+        """The first test that sees a mutant, or the file that ran late or was ended by a signal; None if nothing."""
         path = self._folder / mutant.path
         whole, spent = path.read_text(), 0.0
-        try:
-            for file in self._in_order(mutant.path, steps):
-                path.write_text(mutant.source)
-                status = run_tests(self._folder, [file, *self._more], 30 + 4 * self._seconds[file])
-                path.write_text(whole)
-                if status in (0, NO_TESTS):
-                    spent += self._seconds[file]
-                    if spent >= self._most_s:
-                        break
-                    continue
-                if status not in (1, 2, None) and (status or 0) >= 0:
-                    sys.exit(f"pytest ended with {status}: {(self._folder / 'pytest.log').read_text()[-2000:]}")
-                self._last[mutant.path] = file
-                return file, status is None
-        finally:
+        for file in self._in_order(mutant.path, steps):
+            path.write_text(mutant.source)
+            status = run_tests(self._folder, [file, *self._more], 30 + 4 * self._seconds[file])
             path.write_text(whole)
-        return None, False
+            if status in (0, NO_TESTS):
+                spent += self._seconds[file]
+                if spent >= self._most_s:
+                    break
+                continue
+            self._last[mutant.path] = file
+            if status is None:
+                return f"{file}, {LATE}"
+            log = (self._folder / "pytest.log").read_text()
+            if status not in (1, 2) and status > 0:
+                sys.exit(f"pytest ended with {status}: {log[-2000:]}")
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", log, flags=re.MULTILINE)
+            return failed[1] if failed else f"{file}, {f'signal {-status}' if status < 0 else 'not collected'}"
+        return None
 
     def _in_order(self, path: Path, steps: Mapping[str, int]) -> Iterator[str]:
         last = self._last.get(path)
@@ -382,11 +385,10 @@ def main() -> None:
         copy_project(ROOT, Path(name))
         told = Tests(Path(name), ["-k", options.k] if options.k else [], options.seconds)
         for number, mutant in enumerate(drawn, 1):
-            file, by_time = told.see(mutant, tests[mutant.path])
-            late += by_time
-            survivors += [mutant] if file is None else []
-            outcome = "SURVIVED" if file is None else f"{'late' if by_time else 'killed'} by {Path(file).name}"
-            print(f"{number:3d} {outcome}: {mutant}", flush=True)
+            seen = told.see(mutant, tests[mutant.path])
+            late += (seen or "").endswith(LATE)
+            survivors += [mutant] if seen is None else []
+            print(f"{number:3d} {f'killed by {seen}' if seen else 'SURVIVED'}: {mutant}", flush=True)
     gc.unfreeze()
     print(f"\n{len(drawn)} mutants, {len(drawn) - len(survivors)} killed ({late} by time), {len(survivors)} survived")
     for mutant in survivors:

@@ -62,7 +62,7 @@ def test_mutants_of_an_expression(before: str, after: set[str]) -> None:
 def test_unit_tests_are_found_by_what_they_import() -> None:
     assert importing_tests(ROOT, Path("bin/nnactive_nf/core/folds.py")) == {"tests/unit/test_core_folds.py": 0}
     assert importing_tests(ROOT, Path("bin/nnactive_nf/train/nothing.py")) == {}
-    # A module is reached by tests of its own, and by those of the stage as a whole.
+    # The stage as a whole is a step away.
     assert importing_tests(ROOT, Path("bin/nnactive_nf/check/sizes.py")) == {
         "tests/unit/test_check_sizes.py": 0, "tests/unit/test_check.py": 1,
     }  # fmt: skip
@@ -96,6 +96,7 @@ def test_a_fault_that_no_test_sees_survives(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 of 5 mutants, seed 0" in done.stdout
     assert "5 mutants, 2 killed (0 by time), 3 survived" in done.stdout
+    assert done.stdout.count("killed by tests/unit/test_size.py::test_small: bin/nnactive_nf/size.py:5: ") == 2
     survivors = {line.partition(": ")[2] for line in done.stdout.rpartition("survived\n")[2].splitlines()}
     assert survivors == {"n < 5  ->  n <= 5", "5  ->  6", "5  ->  4"}
     assert (package / "size.py").read_text() == changed
