@@ -134,10 +134,10 @@ def test_missing_maps_are_told(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 2 and "needs the maps predictive_entropy, expected_entropy" in done.stderr
     done = run(folder, "bald", size=500)
     assert done.exit_code == 2 and "wants 500 patches, but the pool has only" in done.stderr
-    tiny.prepared(tmp_path / "prepared", {**SHAPES, "d": (5, 5, 5)})
+    tiny.prepared(tmp_path / "prepared", {**SHAPES, "d": (5, 5, 5), "bb": (5, 5, 5)})
     (tmp_path / "u.h5").write_bytes((folder / "u.h5").read_bytes())
     done = run(tmp_path, "bald")
-    assert done.exit_code == 2 and "2 cases have no uncertainty maps, the first is d" in done.stderr
+    assert done.exit_code == 2 and "3 cases have no uncertainty maps, the first is bb" in done.stderr
 
 
 def test_whole_images_and_slices(folder: Path) -> None:

@@ -149,9 +149,9 @@ def query(
         raise UserError(f"strategy '{settings.strategy}' needs the maps {', '.join(choice.maps)}: give their files")
     dataset = Dataset.open(prepared)
     maps = UncertaintyMaps(uncertainty_files, dataset.shapes) if choice.maps else None
-    if maps is not None and (missing := sorted(set(dataset.pool) - set(maps.cases))):
+    if maps is not None and (missing := set(dataset.pool) - set(maps.cases)):
         raise UserError(
-            f"{len(missing)} cases have no uncertainty maps, the first is {missing[0]}; is a shard missing?"
+            f"{len(missing)} cases have no uncertainty maps, the first is {min(missing)}; is a shard missing?"
         )
     patches, node = empty_patches(dataset.classes), None
     if labels_file is not None:
