@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,18 +14,38 @@ import numpy.typing as npt
 import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import full_disk
 from nnactive_nf.core.grid import CaseGrid, file_image
 
 
 @contextmanager
 def whole_image(path: Path) -> Iterator[Path]:
-    """Temporary path that keeps the file's name, by whose ending libraries choose a format; it becomes `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        for made in sorted(Path(folder).iterdir()):  # a format may have a file beside (TIFF: its spacing)
-            made.replace(path.parent / made.name)
+    """Temporary path that keeps the file's name, by whose ending libraries choose a format; it becomes `path`.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            _refuse_full(folder)
+            for made in sorted(Path(folder).iterdir()):  # a format may have a file beside (TIFF: its spacing)
+                made.replace(path.parent / made.name)
+    except Exception as error:
+        if (line := full_disk(path.parent, error)) is None:
+            raise
+        raise UserError(line) from None
+
+
+def _refuse_full(folder: str) -> None:
+    """Raises where no more fits beside what was written: SimpleITK cuts a file off and says nothing of it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(1 << 16))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_segmentation(
