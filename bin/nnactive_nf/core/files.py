@@ -30,27 +30,35 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # some file systems tell only now that they are full
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except Exception as error:
-        if (line := full_disk(path.parent, error)) is None:
-            raise
-        raise UserError(line) from None
+        with tells_full_disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # some file systems tell only now that they are full
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def full_disk(folder: Path, error: BaseException | None) -> str | None:
+@contextmanager
+def tells_full_disk(folder: Path) -> Iterator[None]:
+    """What a full disk or a quota is behind becomes a `UserError` that names the folder; other errors stay."""
+    try:
+        yield
+    except Exception as error:
+        if (line := _full_disk(folder, error)) is None:
+            raise
+        raise UserError(line) from None
+
+
+def _full_disk(folder: Path, error: BaseException | None) -> str | None:
     """The line for an error that a full disk or a quota is behind; None for another error."""
     while error is not None:
         number = getattr(error, "errno", None)

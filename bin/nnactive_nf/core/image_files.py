@@ -14,8 +14,7 @@ import numpy.typing as npt
 import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.files import full_disk
+from nnactive_nf.core.files import tells_full_disk
 from nnactive_nf.core.grid import CaseGrid, file_image
 
 
@@ -26,7 +25,7 @@ def whole_image(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
-    try:
+    with tells_full_disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
             temporary = Path(folder) / path.name
@@ -34,10 +33,6 @@ def whole_image(path: Path) -> Iterator[Path]:
             _refuse_full(folder)
             for made in sorted(Path(folder).iterdir()):  # a format may have a file beside (TIFF: its spacing)
                 made.replace(path.parent / made.name)
-    except Exception as error:
-        if (line := full_disk(path.parent, error)) is None:
-            raise
-        raise UserError(line) from None
 
 
 def _refuse_full(folder: str) -> None:
