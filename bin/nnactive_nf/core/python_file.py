@@ -36,7 +36,7 @@ def load_python(path: Path, where: str, kind: str) -> ModuleType:
     return module
 
 
-def line_of(error: BaseException, path: Path) -> int | None:
-    """The last line of a file that an error went through."""
+def kind_of(error: BaseException, path: Path) -> str:
+    """An error's kind, with the last line of the file that it went through, if it did: `ValueError in line 3`."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return lines[-1] if lines else None
+    return type(error).__name__ + (f" in line {lines[-1]}" if lines else "")

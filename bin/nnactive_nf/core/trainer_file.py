@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import file_digest
-from nnactive_nf.core.python_file import line_of, load_python
+from nnactive_nf.core.python_file import kind_of, load_python
 
 # The class that a user's trainer extends, by its name: `core` imports no stage. The user's file does.
 BASE = "nnactive_nf.train.trainer.ActiveTrainer"
@@ -65,11 +65,8 @@ class TrainerFile:
 
     def failed(self, what: str, error: BaseException) -> UserError:
         """What is told of an error in the trainer's code, or in what called it."""
-        line = line_of(error, self.path)
-        at = "" if line is None else f" in line {line}"
-        return UserError(
-            f"{self.where}: {self.trainer.__name__} {what} ({type(error).__name__}{at}: {one_line(error)})"
-        )
+        kind = kind_of(error, self.path)
+        return UserError(f"{self.where}: {self.trainer.__name__} {what} ({kind}: {one_line(error)})")
 
 
 def load_trainer(path: Path, where: str) -> TrainerFile:

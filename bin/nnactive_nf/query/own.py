@@ -13,7 +13,7 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, as_shape
-from nnactive_nf.core.python_file import line_of
+from nnactive_nf.core.python_file import kind_of
 from nnactive_nf.query.base import Scored
 from nnactive_nf.query.grid import Scores, planes_of
 from nnactive_nf.query.pool import Candidate, Image, Pool
@@ -53,9 +53,7 @@ class OwnStrategy(Scored):
         except UserError:
             raise
         except Exception as error:
-            line = line_of(error, self.path)
-            at = "" if line is None else f" in line {line}"
-            raise UserError(f"{self.where}: {type(error).__name__}{at}: {error}") from error
+            raise UserError(f"{self.where}: {kind_of(error, self.path)}: {error}") from error
 
     def _candidate(self, pick: Any) -> Candidate:
         """What was chosen, if it is a candidate whose box holds whole numbers, of any kind."""
