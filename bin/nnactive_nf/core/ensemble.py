@@ -112,9 +112,7 @@ class Ensemble:
         folds = [load_fold(path, trainer) for path in checkpoints]
         first = folds[0]
         for path, fold in zip(checkpoints, folds, strict=True):
-            if (fold.plans, fold.configuration, fold.nnunet_json, fold.network_by) != (
-                first.plans, first.configuration, first.nnunet_json, first.network_by
-            ):  # fmt: skip
+            if fold.trained_with != first.trained_with:
                 raise UserError(f"{path}: was trained with other plans or classes than {checkpoints[0]}")
         self._first, self._where = first, checkpoints[0]
         self.device = device

@@ -95,6 +95,11 @@ class FoldCheckpoint:
     digest: str
     network_by: str = ""
 
+    @property
+    def trained_with(self) -> tuple[dict[str, Any], str, dict[str, Any], str]:
+        """Plans, configuration, `dataset.json` and the network's file, in which the folds of an ensemble are alike."""
+        return self.plans, self.configuration, self.nnunet_json, self.network_by
+
 
 def stored_fold(store: Path, digest: str) -> Path:
     """Folder of a finished fold in the checkpoint store, with `checkpoint.pth` and `training.json`."""

@@ -75,9 +75,7 @@ def write_model(
 
 
 def _check(path: Path, fold: FoldCheckpoint, first: FoldCheckpoint, classes: Classes) -> None:
-    if (fold.plans, fold.configuration, fold.nnunet_json, fold.network_by) != (
-        first.plans, first.configuration, first.nnunet_json, first.network_by
-    ):  # fmt: skip
+    if fold.trained_with != first.trained_with:
         raise UserError(f"{path}: was trained with other plans or classes than the first fold")
     names = sorted((index, name) for name, index in fold.nnunet_json["labels"].items() if name != "ignore")
     if tuple(name for _, name in names) != classes.names:

@@ -93,7 +93,7 @@ class TrainingStore:
         fold = load_fold(path, trainer)
         if fold.digest != self.digest:
             raise UserError(f"{path}: the checkpoint of another training ({fold.digest[:12]})")
-        if Given(fold.plans, fold.configuration, fold.nnunet_json, fold.network_by) != given.as_stored():
+        if Given(*fold.trained_with) != given.as_stored():
             raise UserError(f"{path}: was trained with other plans or classes, or another network")
 
     def _put_aside(self, path: Path, why: UserError) -> None:
