@@ -37,6 +37,7 @@ workflow ACTIVE_LEARNING {
 
     main:
     shared_folders(plan, values).each { folder -> folder.mkdirs() } // containers mount them
+    def kept = ([null] + given_files(plan)).collectEntries { path -> [path, kept_file(path)] } // each is read once
 
     // [dataset, rows], once per data set
     datasets = channel.fromList(plan.groupBy { row -> row.dataset }.collect { dataset, rows -> [dataset, rows] })
@@ -62,7 +63,7 @@ workflow ACTIVE_LEARNING {
             }
         )
     checked = raw.map { dataset, rows, folder, groups, free, state ->
-        def given = given_files(rows).collect { path -> kept_file(path) }
+        def given = given_files(rows).collect { path -> kept.get(path) }
         [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0]), given]
     }
     CHECK(checked, code_digest('check'))
@@ -83,7 +84,7 @@ workflow ACTIVE_LEARNING {
     // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
-        def given = [trainer_of(row), kept_file(row.folds_file)]
+        def given = [trainer_of(row), kept.get(row.folds_file)]
         (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] + given + [need.train] }
     }
     TRAIN(folds, code_digest('train'))
@@ -132,7 +133,7 @@ workflow ACTIVE_LEARNING {
         def strategy = strategy_of(plan, trajectory)
         def settings = query_settings(row, trajectory, node_of(plan, trajectory))
         def seen = strategy.oracle_aware || settings.class_guarantee ? oracle : []
-        def start = trajectory.cycle == 0 ? kept_file(row.start_queries) : []
+        def start = trajectory.cycle == 0 ? kept.get(row.start_queries) : []
         [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], start, need.query]
     }
     QUERY(queries, code_digest('query'))
