@@ -85,7 +85,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     held_out = raw.held_out or settings.test_cases
     if groups is not None and len(raw.cases) > 1:
         named = f"--test_cases {settings.shown_test_cases}"
-        wrong = held_out_errors(held_out, groups, named) if held_out else []
+        wrong = held_out_errors(held_out, groups, named)
         patients = len(set(groups.values()))
         pool = pool_without(held_out, groups, named) if held_out else (
             PoolSize.drawn(settings.test_fraction, len(groups), patients)
