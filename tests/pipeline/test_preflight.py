@@ -25,7 +25,7 @@ def path_without(folder: Path, command: str) -> str:
     folder.mkdir()
     for place in os.environ["PATH"].split(":"):
         for program in Path(place).iterdir() if Path(place).is_dir() else []:
-            if program.name != command and not (folder / program.name).exists():
+            if program.name != command and not os.path.lexists(folder / program.name):  # a link may lead nowhere
                 (folder / program.name).symlink_to(program)
     assert shutil.which(command, path=str(folder)) is None
     return str(folder)
