@@ -48,11 +48,11 @@ workflow {
     }
     schedule_warnings(values, rows).each { line -> log.warn(line) }
     def plan = plan_rows(rows)
-    def evaluated = new java.util.concurrent.ConcurrentHashMap()
-    ACTIVE_LEARNING(plan, values, evaluated)
+    def told = ['evaluated', 'awaited'].collectEntries { name -> [name, new java.util.concurrent.ConcurrentHashMap()] }
+    ACTIVE_LEARNING(plan, values, told)
 
     workflow.onComplete = {
-        tell_at_end(end_text(plan, values.outdir, evaluated))
+        tell_at_end(end_text(plan, values, told))
     }
 }
 

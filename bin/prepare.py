@@ -24,6 +24,7 @@ from nnactive_nf.core.options import Name
 @click.option(
     "--split-seed", default=12345, show_default=True, type=int, help="Seed of the split into pool and test set."
 )
+@click.option("--people", is_flag=True, help="People label: label files of the pool may be missing.")
 @click.option("--groups", type=click.Path(path_type=Path), help="CSV with the columns case and group (patient).")
 @click.option("--group-pattern", help="Regular expression whose group is the patient in a case's name.")
 @click.option("--free-masks", type=click.Path(path_type=Path), help="Folder of masks of what costs nobody time.")

@@ -167,6 +167,11 @@ def next_nodes(plan, nodes, maps = null) {
     nodes.collectMany { node -> next_trajectories(plan, node, maps) }.collect { trajectory -> node_of(plan, trajectory) }
 }
 
+// What cannot be made while a node waits for its labels: itself, and all that follow from it.
+def owed_nodes(plan, node) {
+    [node] + next_nodes(plan, [node]).collectMany { next -> owed_nodes(plan, next) }
+}
+
 // plan.json, from which FORECAST counts: the rows, and each node with its row's number and the nodes whose labels follow from
 // its labels alone (free) or from each of its sets of maps (asked).
 def plan_content(plan) {
@@ -184,8 +189,8 @@ def case_table_name(plan, dataset) {
     plan*.dataset.unique().size() > 1 ? "cases_${dataset}.csv".toString() : 'cases.csv'
 }
 
-// design.json: what ANALYSE and REPORT need to know of the plan.
-def design(plan) {
+// design.json: what ANALYSE and REPORT need to know of the plan, or of the nodes in it that are made so far (a list of ids).
+def design(plan, made = null) {
     def rows = plan.findAll { row -> !row.whole_pool }
     [
         cycles: rows*.cycles.max(),
@@ -197,13 +202,13 @@ def design(plan) {
             row.subMap(['dataset', 'regime', 'start_size', 'query_size', 'patch_size', 'start_strategy', 'reference'])
         },
         trajectories: rows.collectMany { row ->
-            [row.strategies, row.seeds].combinations().collect { strategy, seed -> trajectory_design(row, strategy, seed) }
+            [row.strategies, row.seeds].combinations().collect { strategy, seed -> trajectory_design(row, strategy, seed, made) }
         },
     ]
 }
 
-def trajectory_design(row, strategy, seed) {
-    def cycles = (0..<row.cycles).toList()
+def trajectory_design(row, strategy, seed, made) {
+    def cycles = (0..<row.cycles).findAll { cycle -> made == null || node_id(row, strategy.name, seed, cycle) in made }
     [
         id: stem(row, strategy.name, seed),
         dataset: row.dataset,

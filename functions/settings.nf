@@ -5,6 +5,7 @@
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
 include { given_files } from './given.nf'
+include { by_people } from './people.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
@@ -32,6 +33,7 @@ def check_settings(rows) {
         shown_strategy_file: rows[0].strategy_file,
         shown_trainer_file: rows[0].trainer_file,
         rows: groovy.json.JsonOutput.toJson(loops),
+        people: by_people(rows[0]) ?: null,
     ] + test_set(rows[0]).findAll { name, _value -> name != 'split_seed' }
 }
 
@@ -58,6 +60,7 @@ def prepare_settings(rows) {
         group_pattern: rows[0].group_pattern,
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
+        people: by_people(rows[0]) ?: null,
     ] + test_set(rows[0])
 }
 

@@ -5,6 +5,7 @@
 include { place_errors ; row_errors } from './checks.nf'
 include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
 include { is_decathlon } from './decathlon.nf'
+include { by_people ; people_errors ; start_by_people ; with_prediction } from './people.nf'
 include { given_start ; held_out_cases ; is_test_folder } from './given.nf'
 include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.nf'
 
@@ -26,8 +27,8 @@ def study_rows(values) {
 def study_errors(values) {
     def errors = place_errors(values)
     if( is_table(values) )
-        return errors + table_errors(values)
-    errors + row_errors(values) + reference_errors([values]) + (values.data ? ["--data ${values.data}: it is for study tables (--input study.csv)"] : [])
+        return errors + table_errors(values) + (by_people(values) ? ['--oracle people: a study table is for studies; give one data set'] : [])
+    errors + row_errors(values) + people_errors(values) + reference_errors([values]) + (values.data ? ["--data ${values.data}: it is for study tables (--input study.csv)"] : [])
 }
 
 // Typed parameters for each (data set, regime): those of the run, and over them what its row of the table says.
@@ -36,7 +37,8 @@ def typed_rows(values) {
     is_table(values) ? table_rows(values).collect { row -> values + typed_row(row, schemas) } : [values]
 }
 
-def plan_row(values) {
+def plan_row(given) {
+    def values = given + start_by_people(given)
     def known = known_strategies(values.strategy_file)
     def start = values.start_queries ? given_start() : values.start_strategy
     values + [
@@ -48,7 +50,7 @@ def plan_row(values) {
         query_size: query_sizes(values.query_size),
         start_strategy: start,
         start: parse_strategy(start, known),
-        strategies: strategy_texts(values.strategies).collect { text -> parse_strategy(text, known) },
+        strategies: strategy_texts(values.strategies).collect { text -> with_prediction(values, parse_strategy(text, known)) },
         store: file(values.checkpoint_store).toUriString(),
         held_out: held_out_cases(values),
         test_folder: is_test_folder(values),

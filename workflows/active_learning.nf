@@ -6,9 +6,10 @@
  * functions/plan.nf. They are the keys by which channels are joined.
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
+include { by_people ; handed_out } from '../functions/people.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -26,6 +27,7 @@ include { ANALYSE } from '../modules/analyse.nf'
 include { REPORT } from '../modules/report.nf'
 include { PROTOCOL } from '../modules/protocol.nf'
 include { CLEANUP } from './cleanup.nf'
+include { PEOPLE } from './people.nf'
 include { PRODUCTS } from './products.nf'
 include { PROGRESS } from './progress.nf'
 
@@ -33,7 +35,7 @@ workflow ACTIVE_LEARNING {
     take:
     plan // rows, see functions/plan.nf
     values // all parameters
-    evaluated // filled by PROGRESS
+    told // maps that PROGRESS fills
 
     main:
     shared_folders(plan, values).each { folder -> folder.mkdirs() } // containers mount them
@@ -78,8 +80,12 @@ workflow ACTIVE_LEARNING {
 
     // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
     // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
-    // it: its number must be right, and no task may be passed over (functions/site.nf).
-    labels = channel.topic('labels').take(annotation_rounds(plan))
+    // it: its number must be right, and no task may be passed over (functions/site.nf). RECEIVE's word that people are
+    // awaited stands for all that cannot be made until then.
+    labels = channel.topic('labels')
+        .flatMap { node, file -> file.name.endsWith('.h5') ? [[node, file]] : owed_nodes(plan, node).collect { owed -> [owed, null] } }
+        .take(annotation_rounds(plan))
+        .filter { _node, masks -> masks }
 
     // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
@@ -101,7 +107,6 @@ workflow ACTIVE_LEARNING {
         [node, evaluate_settings(row, node), images, reference, folders, trainer_of(row), need.evaluate]
     }
     EVALUATE(tests, code_digest('evaluate'))
-    PROGRESS(plan, labels, EVALUATE.out.metrics, evaluated)
 
     // [node, shard, settings, prepared folder, [folders of folds], the user's trainer or [], memory], for each set of maps that strategies ask for
     shards = with_dataset(ensembles, prepared).flatMap { node, folders, images, _oracle, _reference, need ->
@@ -128,7 +133,11 @@ workflow ACTIVE_LEARNING {
                 next_trajectories(plan, node, names).collect { trajectory -> [trajectory, masks, files] }
             },
         )
-    queries = with_dataset(asked, prepared).map { trajectory, masks, files, images, oracle, _reference, need ->
+    wanted_queries = asked.branch { trajectory, _masks, _files ->
+        handed_out: handed_out(values, node_of(plan, trajectory))
+        first: true
+    }
+    queries = with_dataset(wanted_queries.first, prepared).map { trajectory, masks, files, images, oracle, _reference, need ->
         def row = row_of(plan, trajectory)
         def strategy = strategy_of(plan, trajectory)
         def settings = query_settings(row, trajectory, node_of(plan, trajectory))
@@ -137,7 +146,10 @@ workflow ACTIVE_LEARNING {
         [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], start, need.query]
     }
     QUERY(queries, code_digest('query'))
-    queried = with_dataset(QUERY.out.queries.join(asked), prepared)
+    query_tables = QUERY.out.queries.mix(
+        wanted_queries.handed_out.map { trajectory, _masks, _files -> [trajectory, kept_file(handed_out(values, node_of(plan, trajectory)))] }
+    )
+    queried = with_dataset(query_tables.join(asked), prepared)
 
     // [trajectory, settings, prepared folder, query, uncertainty maps or [], memory], where pictures are wanted
     pictures = queried.filter { values.view_patches }.map { trajectory, query, _masks, files, images, _oracle, _reference, need ->
@@ -146,7 +158,21 @@ workflow ACTIVE_LEARNING {
     VIEWS(pictures, code_digest('views'))
 
     // [node, settings, prepared folder, whole masks of the pool, query or [] for the whole pool, labels so far or [], memory]
-    answers = queried.map { trajectory, query, masks, _files, images, oracle, _reference, need ->
+    folders = raw.map { dataset, _rows, folder, _groups, _free, _state -> [dataset, folder] }
+    PEOPLE(
+        plan,
+        values,
+        with_dataset(query_tables.join(asked), prepared.join(folders)).map { trajectory, query, _masks, files, images, _oracle, _reference, need, folder ->
+            [trajectory, query, files, images, folder, need]
+        },
+    )
+    answered = queried.filter { trajectory, _query, _masks, _files, _images, _oracle, _reference, _need -> !by_people(row_of(plan, trajectory)) }
+        .mix(
+            with_dataset(PEOPLE.out.answers.join(asked), prepared).map { trajectory, query, truth, masks, files, images, _oracle, reference, need ->
+                [trajectory, query, masks, files, images, truth, reference, need]
+            }
+        )
+    answers = answered.map { trajectory, query, masks, _files, images, oracle, _reference, need ->
         def node = node_of(plan, trajectory)
         [node, annotate_settings(row_of(plan, trajectory), trajectory, node), images, oracle, query, masks, need.annotate]
     }
@@ -154,6 +180,7 @@ workflow ACTIVE_LEARNING {
         [node, [node: node.id, cycle: 0], images, oracle, [], [], need.annotate]
     }
     ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
+    PROGRESS(plan, labels, EVALUATE.out.metrics, PEOPLE.out.tables, told)
 
     // [uncertainty maps that a query, and pictures of it, have read, how many queries read them]
     read = (values.view_patches ? VIEWS.out : QUERY.out.queries).join(asked)
@@ -162,13 +189,14 @@ workflow ACTIVE_LEARNING {
     CLEANUP(read)
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
-    design_file = channel.of(['design.json', json(design(plan))]).collectFile()
+    design_file = (by_people(values) ? EVALUATE.out.metrics.map { node, _file -> node.id }.toSortedList() : channel.of(null))
+        .map { made -> ['design.json', json(design(plan, made))] }
+        .collectFile()
     parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference, _need -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
-    folders = raw.map { dataset, _rows, folder, _groups, _free, _state -> [dataset, folder] }
     PRODUCTS(plan, prepared.join(folders), ensembles, EVALUATE.out.metrics, maps, labels)
 
     metrics = EVALUATE.out.metrics.branch { node, _file ->
@@ -178,10 +206,10 @@ workflow ACTIVE_LEARNING {
     label_files = by_name(labels.filter { node, _masks -> !row_of(plan, node).whole_pool }.map { _node, masks -> masks })
     ANALYSE(
         design_file,
-        by_name(metrics.loop.map { _node, file -> file }),
+        by_name(metrics.loop.map { _node, file -> file }).filter { files -> files }, // nothing to tell before people have labelled
         by_name(metrics.reference.map { _node, file -> file }),
         label_files,
-        by_name(QUERY.out.queries.map { _trajectory, query -> query }),
+        by_name(query_tables.map { _trajectory, query -> query }),
         by_name(prepared.map { _dataset, _images, oracle, _reference, _need -> oracle }),
         by_name(TRAIN.out.curves),
         code_digest('analyse'),

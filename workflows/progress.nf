@@ -2,20 +2,22 @@
  * PROGRESS: what a person who watches the terminal is told. One line when a node's labels are made, one when it is
  * evaluated, and at the end the mean Dice of each strategy.
  */
-include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; row_of } from '../functions/plan.nf'
+include { delivery_folder ; package_folder } from '../functions/people.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; node_of ; owed_nodes ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
     plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
-    evaluated // filled here: id of a node -> [older, dice]
+    deliveries // [trajectory, what people have delivered]
+    told // filled here: evaluated, id of a node -> [older, dice]; awaited, id of a node -> [node, patches, those not there]
 
     main:
     def seen = [
         total: annotation_rounds(plan),
         width: name_width(plan),
-        evaluated: evaluated,
+        evaluated: told.evaluated,
         waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
@@ -28,6 +30,13 @@ workflow PROGRESS {
         else {
             log.info(training_line(plan, seen, node))
         }
+    }
+    deliveries.subscribe { trajectory, table ->
+        def node = node_of(plan, trajectory)
+        def states = table.size() ? table.splitCsv(header: true).findAll { row -> row.case }*.state : []
+        def missing = states.count { state -> !(state in ['done', 'refused']) }
+        if( missing || !states )
+            told.awaited[node.id] = [node: node, patches: states.size(), missing: missing]
     }
     metrics.subscribe(
         onNext: { node, file ->
@@ -46,9 +55,12 @@ workflow PROGRESS {
 
 // The last words of a run. What it has not replaced in the results is told: an earlier run's report, or nodes that are no
 // longer in the plan. Nextflow's message of a run that was stopped is the signal's name.
-def end_text(plan, outdir, evaluated) {
+def end_text(plan, values, told) {
+    def outdir = values.outdir
+    if( workflow.success && told.awaited )
+        return waiting_text(plan, values, told)
     if( workflow.success )
-        return lost_text(plan, evaluated) ?: (["Done. The report is ${file(outdir)}/report.html"] + left_over(plan, outdir)).join('\n')
+        return lost_text(plan, told) ?: (["Done. The report is ${file(outdir)}/report.html"] + left_over(plan, outdir)).join('\n')
     def report = file("${outdir}/report.html")
     def old = report.exists() && report.lastModified() < workflow.start.toInstant().toEpochMilli() ? " Until then ${report} is an earlier run's." : ''
     if( workflow.errorMessage ==~ /SIG[A-Z]+/ )
@@ -63,9 +75,19 @@ def reasons() {
 
 // What is wrong with a run in which no task was a fault, or nothing: a failed one was passed over, by a configuration in
 // which that was not to be seen beforehand.
-def lost_text(plan, evaluated) {
-    def lost = node_ids(plan) - evaluated.keySet()
+def lost_text(plan, told) {
+    def lost = node_ids(plan) - told.evaluated.keySet() - told.awaited.values().collectMany { wait -> owed_nodes(plan, wait.node)*.id }
     lost ? "The run has failed: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: ${some(lost)}" : ''
+}
+
+// What people are to do before the run can go on.
+def waiting_text(plan, values, told) {
+    def waits = told.awaited.values().sort { wait -> wait.node.id }.collectMany { wait ->
+        def folder = file("${values.outdir}/${package_folder(wait.node)}")
+        ["${wait.missing} of ${wait.patches} patches of cycle ${wait.node.cycle} are to be labelled: ${folder}/README.md",
+         "  put the files in ${file(delivery_folder(values, wait.node))}; what is missing or wrong stands in ${folder}/deliveries.csv"]
+    }
+    ([lost_text(plan, told) ?: 'The run waits for labels.'] + waits + ['Then run the same command with -resume.']).join('\n')
 }
 
 // A line that names nodes of earlier runs whose files stand beside this run's; none where there are none.

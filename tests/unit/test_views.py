@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.labels import Labels, write_labels
 from nnactive_nf.core.query_table import QUERY_TYPES, write_query
+from nnactive_nf.core.shown_map import map_to_show
 from nnactive_nf.report.gallery import Query, read_crops
-from nnactive_nf.views.run import map_to_show
 
 COMMAND = runpy.run_path(str(Path(__file__).parents[2] / "bin" / "views.py"))["main"]
 SHAPES = {"a": (10, 30, 31), "b": (12, 14, 13), "t": (9, 9, 9)}

@@ -32,7 +32,8 @@ def case_head(raw: RawDataset, case: RawCase) -> tuple[Head | None, list[str]]:
 
 def _files(case: RawCase) -> list[tuple[str, Path]]:
     free = [("free mask", case.free)] if case.free else []
-    return [*(("image", path) for path in case.images), ("label", case.label), *free]
+    label = [("label", case.label)] if case.labelled else []  # what is missing has been told, or people label
+    return [*(("image", path) for path in case.images), *label, *free]
 
 
 def _problems(raw: RawDataset, heads: dict[str, list[Head]]) -> list[str]:

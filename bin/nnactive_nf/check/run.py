@@ -18,7 +18,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.given_folds import fold_errors, read_folds
 from nnactive_nf.core.heads import Head
-from nnactive_nf.core.held_out import held_out_errors, pool_without
+from nnactive_nf.core.held_out import held_out_errors, pool_without, unlabelled_errors
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.raw import RawDataset, list_with_problems
@@ -39,6 +39,7 @@ class Settings:
         test_cases: the test set, where it is given by names.
         test_folder: whether it is nnU-Net's imagesTs.
         shown_test_cases: what gave it, as the user knows it.
+        people: whether people label, so that the pool may lack labels.
     """
 
     shown: str
@@ -55,6 +56,7 @@ class Settings:
     test_cases: tuple[str, ...] = ()
     test_folder: bool = False
     shown_test_cases: str = ""
+    people: bool = False
 
 
 def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
@@ -73,7 +75,9 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     """
     errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
     errors += trainer_errors(settings.trainer_file, settings.shown_trainer_file)
-    found = _asked(errors, lambda: list_with_problems(folder, settings.free_masks, settings.test_folder))
+    found = _asked(
+        errors, lambda: list_with_problems(folder, settings.free_masks, settings.test_folder, settings.people)
+    )
     if found is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
     raw, problems = found
@@ -86,6 +90,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     if groups is not None and len(raw.cases) > 1:
         named = f"--test_cases {settings.shown_test_cases}"
         wrong = held_out_errors(held_out, groups, named)
+        wrong += unlabelled_errors(raw.cases, held_out, named) if settings.people else []
         patients = len(set(groups.values()))
         pool = pool_without(held_out, groups, named) if held_out else (
             PoolSize.drawn(settings.test_fraction, len(groups), patients)
@@ -157,8 +162,9 @@ def _start_errors(
 
 def _heads(errors: list[str], raw: RawDataset) -> dict[str, Head]:
     heads = {}
-    whole = [case for case in raw.cases if all(path.is_file() for path in (*case.images, case.label))]
-    for case in whole:  # what is missing has been told
+    for case in raw.cases:
+        if not all(path.is_file() for path in case.images):  # what is missing has been told
+            continue
         head, problems = case_head(raw, case)
         errors += problems
         if head is not None:

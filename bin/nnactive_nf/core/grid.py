@@ -105,6 +105,28 @@ class CaseGrid:
         """Lengths (x, y, z) in mm of a box of the image grid, along the file's axes."""
         return (np.asarray(box.size_zyx) * self.spacing_mm)[::-1]
 
+    def file_box(self, box: Box, margin: int = 0) -> Box:
+        """The voxels of the file in which a box of the image grid lies wholly.
+
+        Args:
+            box: a box of the image grid.
+            margin: voxels of the file that are added on each side, within the crop box.
+        """
+        ends = [self.file_index(np.subtract(end, 0.5)) + 0.5 for end in (box.start_zyx, box.stop_zyx)]
+        low = np.floor(np.round(ends[0], 6)).astype(int) - margin
+        high = np.ceil(np.round(ends[1], 6)).astype(int) + margin
+        low, high = np.maximum(low, self.crop.start_zyx), np.minimum(high, self.crop.stop_zyx)
+        return Box(as_shape(low), as_shape(high - low))
+
+    def label_box(self, box: Box) -> Box:
+        """The voxels of the file whose labels a box of the image grid is made from."""
+        return self.file_box(box, margin=1 if self.is_resampled else 0)
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the image grid has other voxels than the file."""
+        return self.shape_zyx != self.crop.size_zyx
+
     def to_file_grid(self, values_zyx: npt.NDArray[Any], *, linear: bool, outside: float) -> npt.NDArray[Any]:
         """Values `[z, y, x]` of the image grid on the file's grid.
 
@@ -119,7 +141,7 @@ class CaseGrid:
         if values_zyx.shape != self.shape_zyx:
             raise ValueError(f"values of shape {values_zyx.shape} on an image grid of shape {self.shape_zyx}")
         whole = np.full(self.file_shape_zyx, outside, dtype=values_zyx.dtype)
-        if self.shape_zyx == self.crop.size_zyx:
+        if not self.is_resampled:
             whole[self.crop.slices] = values_zyx
         elif linear:
             step = 1 / self.scale_zyx

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nnactive_nf.core.budget import PoolSize
+from nnactive_nf.core.raw import RawCase
 
 
 def held_out_errors(names: Sequence[str], groups: Mapping[str, str], where: str) -> list[str]:
@@ -32,6 +33,12 @@ def held_out_errors(names: Sequence[str], groups: Mapping[str, str], where: str)
             f"{pool[patient]} in the pool; name all cases of a patient or none ({len(both)} such patients)"
         )
     return errors
+
+
+def unlabelled_errors(cases: Sequence[RawCase], held_out: Sequence[str], where: str) -> list[str]:
+    """What is wrong with a test set on which nothing can be measured, in one line: cases without labels."""
+    lacking = [case.name for case in cases if case.name in set(held_out) and not case.labelled]
+    return [f"{where}: test case {lacking[0]} has no labels ({len(lacking)} such cases)"] if lacking else []
 
 
 def pool_without(names: Sequence[str], groups: Mapping[str, str], where: str) -> PoolSize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
+from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import tells_full_disk
 from nnactive_nf.core.grid import CaseGrid, file_image
+from nnactive_nf.core.raw import RawCase, RawDataset
 
 
 @contextmanager
@@ -75,3 +79,23 @@ def write_nifti(path: Path, values_zyx: npt.NDArray[Any], grid: CaseGrid) -> Non
     """Write values `[z, y, x]` on the file's grid as NIfTI that lies where the file lies."""
     with whole_image(path) as temporary:
         SimpleITK.WriteImage(file_image(values_zyx, grid), str(temporary), True)
+
+
+def copy_images(folder: Path, case: RawCase, raw: RawDataset) -> None:
+    """Copy a case's images to `<case>_0000<ending>` and so on; one that holds all channels is taken apart.
+
+    Raises:
+        UserError: it holds all channels in a format that cannot be taken apart.
+    """
+    names = [f"{case.name}_{channel:04d}{raw.file_ending}" for channel in range(len(raw.channels))]
+    if len(case.images) == len(names):
+        for path, name in zip(case.images, names, strict=True):
+            with whole_image(folder / name) as temporary:
+                shutil.copyfile(path, temporary)
+    elif issubclass(raw.reader, SimpleITKIO):
+        image = SimpleITK.ReadImage(str(case.images[0]))
+        for channel, name in enumerate(names):
+            with whole_image(folder / name) as temporary:
+                SimpleITK.WriteImage(image[..., channel], str(temporary), True)
+    else:
+        raise UserError(f"{case.images[0]}: holds all channels, and *{raw.file_ending} cannot be taken apart here")

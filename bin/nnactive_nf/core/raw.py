@@ -29,6 +29,11 @@ class RawCase:
     label: Path
     free: Path | None = None  # mask of voxels that cost nobody time, not 0 there
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its label file is there; where people label, it may be missing."""
+        return self.label.is_file()
+
 
 @dataclass(frozen=True)
 class RawDataset:
@@ -55,16 +60,18 @@ class RawDataset:
         }
 
 
-def list_raw(folder: Path, free_masks: Path | None = None, test_folder: bool = False) -> RawDataset:
+def list_raw(
+    folder: Path, free_masks: Path | None = None, test_folder: bool = False, people: bool = False
+) -> RawDataset:
     """List a raw folder as `list_with_problems` does; `UserError` for whatever is wrong, one line each."""
-    raw, problems = list_with_problems(folder, free_masks, test_folder)
+    raw, problems = list_with_problems(folder, free_masks, test_folder, people)
     if problems:
         raise UserError(*problems)
     return raw
 
 
 def list_with_problems(
-    folder: Path, free_masks: Path | None = None, test_folder: bool = False
+    folder: Path, free_masks: Path | None = None, test_folder: bool = False, people: bool = False
 ) -> tuple[RawDataset, list[str]]:
     """List a raw folder in either layout, whatever is wrong with its cases.
 
@@ -72,6 +79,7 @@ def list_with_problems(
         folder: nnU-Net raw or Decathlon folder.
         free_masks: folder of masks `<case><file ending>` on the images' grids, for all cases or some.
         test_folder: list the cases of nnU-Net's `imagesTs` and `labelsTs` too, as `held_out`.
+        people: people label, so label files may be missing but in `imagesTs`.
 
     Returns:
         The data set with all of its cases, and what is wrong with their names and files, one line each.
@@ -109,7 +117,7 @@ def list_with_problems(
     if test_folder:
         test_cases, more = _test_folder(folder, head, channels)
         cases, problems = sorted([*cases, *test_cases], key=lambda case: case.name), problems + more
-    problems += _missing_labels(cases)
+    problems += _missing_labels(test_cases if people else cases)
     names = [case.name for case in cases]
     problems += [f"case {name}: stands in it twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     problems += [f"{folder}: {line}" for line in name_errors("case", names)]

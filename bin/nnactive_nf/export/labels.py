@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
 from nnactive_nf.core.grid import CaseGrid
-from nnactive_nf.core.image_files import whole_image, write_nifti, write_segmentation
+from nnactive_nf.core.image_files import copy_images, write_nifti, write_segmentation
 from nnactive_nf.core.label_values import write_label_values
 from nnactive_nf.core.labels import Mask, each_mask, read_patches
-from nnactive_nf.core.raw import RawCase, RawDataset, list_raw
+from nnactive_nf.core.raw import list_raw
 
 
 def write_label_maps(folder: Path, labels_file: Path, grids: Mapping[str, CaseGrid]) -> int:
@@ -70,7 +67,7 @@ def write_raw_folder(folder: Path, labels_file: Path, grids: Mapping[str, CaseGr
         _, properties = raw.reader().read_images([str(path) for path in cases[name].images])
         target = folder / "labelsTr" / f"{name}{raw.file_ending}"
         write_segmentation(target, classes.to_index(values).astype(np.uint16), raw.reader, properties)
-        _copy_images(folder / "imagesTr", cases[name], raw)
+        copy_images(folder / "imagesTr", cases[name], raw)
         number += 1
     write_json(folder / "dataset.json", {
         "channel_names": {str(index): channel for index, channel in enumerate(raw.channels)},
@@ -89,18 +86,3 @@ def on_file_grid(labels_file: Path, case: str, mask: Mask, grids: Mapping[str, C
         found = f"mask of case {case} has shape {mask.shape}"
         raise UserError(f"{labels_file}: {found}, the table of cases has {grid and grid.shape_zyx}")
     return grid.to_file_grid(mask, linear=False, outside=classes.ignore_value)
-
-
-def _copy_images(folder: Path, case: RawCase, raw: RawDataset) -> None:
-    names = [f"{case.name}_{channel:04d}{raw.file_ending}" for channel in range(len(raw.channels))]
-    if len(case.images) == len(names):
-        for path, name in zip(case.images, names, strict=True):
-            with whole_image(folder / name) as temporary:
-                shutil.copyfile(path, temporary)
-    elif issubclass(raw.reader, SimpleITKIO):
-        image = SimpleITK.ReadImage(str(case.images[0]))
-        for channel, name in enumerate(names):
-            with whole_image(folder / name) as temporary:
-                SimpleITK.WriteImage(image[..., channel], str(temporary), True)
-    else:
-        raise UserError(f"{case.images[0]}: holds all channels, and *{raw.file_ending} cannot be taken apart here")

@@ -5,6 +5,7 @@ What heads tell (grids, channels) has been checked by CHECK.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from nnactive_nf.core.heads import Head, read_head
 from nnactive_nf.core.images import read_voxels
 from nnactive_nf.core.raw import RawCase, RawDataset
 
+BODY_HU = -300.0  # air and lungs lie below
+
 
 @dataclass
 class CaseFacts:
@@ -30,15 +33,17 @@ class CaseFacts:
         name: the case.
         problems: what is wrong with it, one line each; where there is something, the rest is not set.
         head: grid of its first image file.
-        class_voxels: voxels per class index.
+        class_voxels: voxels per class index; all 0 where there is no label file.
         crop: the box of non-zero voxels on the file's grid.
-        foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint.
+        foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint; where
+            there is no label file, of the body's.
     """
 
     name: str
     problems: list[str] = field(default_factory=list)
     head: Head = field(init=False)
     class_voxels: tuple[int, ...] = field(init=False)
+    labelled: bool = field(init=False)
     crop: Box = field(init=False)
     foreground_intensities: list[npt.NDArray[np.float32]] = field(init=False)
 
@@ -49,7 +54,10 @@ class CaseFacts:
 
 
 def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
-    """Read one case and check it: whole files, finite values, declared labels, an image that is not empty."""
+    """Read one case and check it: whole files, finite values, declared labels, an image that is not empty.
+
+    Where people label, a case may have no label file.
+    """
     facts = CaseFacts(case.name)
     voxels: dict[str, list[npt.NDArray[Any]]] = {}
     for role, path in _files(case):
@@ -60,15 +68,19 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     if facts.problems:
         return facts
     image_czyx = np.vstack(voxels.pop("image"), dtype=np.float32, casting="unsafe")
-    (label_1zyx,) = voxels["label"]
+    facts.labelled = case.labelled
+    label_1zyx = voxels["label"][0] if case.labelled else body_of(image_czyx, raw.channels)
     facts.problems = [
         f"case {case.name}: {problem}"
-        for problem in (*_image_problems(image_czyx), *_label_problems(label_1zyx, raw.classes))
+        for problem in (
+            *_image_problems(image_czyx),
+            *(_label_problems(label_1zyx, raw.classes) if case.labelled else ()),
+        )
     ]
     if facts.problems:
         return facts
     facts.head = read_head(case.images[0], raw.reader)
-    facts.class_voxels = tuple(int((label_1zyx == value).sum()) for value in raw.classes.values)
+    facts.class_voxels = tuple(int((label_1zyx == value).sum()) if case.labelled else 0 for value in raw.classes.values)
     cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, label_1zyx.astype(np.int32))
     facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
@@ -78,9 +90,23 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     return facts
 
 
+def body_of(image_czyx: npt.NDArray[np.float32], channels: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Mask `[1, z, y, x]` of voxels that stand for the foreground of a case without labels.
+
+    The body in CT (all that is denser than lungs), what is not zero in any other image. nnU-Net normalises CT by the
+    foreground's intensities.
+    """
+    inside = [
+        image > BODY_HU if name.upper() == "CT" else image != 0
+        for image, name in zip(image_czyx, channels, strict=True)
+    ]
+    return np.any(inside, axis=0, keepdims=True).astype(np.uint8)
+
+
 def _files(case: RawCase) -> list[tuple[str, Path]]:
     free = [("free mask", case.free)] if case.free else []
-    return [*(("image", path) for path in case.images), ("label", case.label), *free]
+    label = [("label", case.label)] if case.labelled else []
+    return [*(("image", path) for path in case.images), *label, *free]
 
 
 def _image_problems(image_czyx: npt.NDArray[np.float32]) -> list[str]:

@@ -20,6 +20,8 @@ def plan(
 ) -> dict[str, Any]:
     """nnU-Net's plans from the pool's cases alone; the test set has no say.
 
+    Intensities are those of the foreground in cases with labels, or where no case has any, of the body.
+
     Raises:
         UserError: nnU-Net plans no such configuration for these images.
     """
@@ -30,7 +32,8 @@ def plan(
 
 def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
     channels = range(len(facts[0].foreground_intensities))
-    intensities = [np.concatenate([fact.foreground_intensities[i] for fact in facts]) for i in channels]
+    sampled = [fact for fact in facts if fact.labelled] or facts
+    intensities = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
     return {
         "spacings": [list(fact.head.spacing_mm) for fact in facts],
         "shapes_after_crop": [list(fact.crop.size_zyx) for fact in facts],

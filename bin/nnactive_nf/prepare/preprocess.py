@@ -15,6 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.label_grid import labels_to_network_grid
 from nnactive_nf.core.planning import planned_spacing
 from nnactive_nf.core.raw import RawCase, RawDataset
 
@@ -27,7 +28,7 @@ class PreparedCase:
 
     Attributes:
         name: the case.
-        mask: label values on the image grid.
+        mask: label values on the image grid; the ignore value everywhere where there is no label file.
         empty: 1 in voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
         original_mask: label values on the file's own grid.
         shape_zyx: shape of the image grid.
@@ -55,8 +56,7 @@ def preprocess_case(
     manager = PlansManager(plans)
     settings = manager.get_configuration(configuration)
     image_czyx, properties = raw.reader().read_images([str(path) for path in case.images])
-    label_1zyx, _ = raw.reader().read_seg(str(case.label))
-    values_zyx = label_1zyx[0].astype(raw.classes.dtype)
+    values_zyx = _label_values(raw, case, image_czyx.shape[1:])
     index_1zyx = raw.classes.to_index(values_zyx)[None]
     data, index, properties = settings.preprocessor_class(verbose=False).run_case_npy(
         image_czyx, index_1zyx, properties, manager, settings, raw.nnunet_json
@@ -76,6 +76,13 @@ def preprocess_case(
         spacing_mm=planned_spacing(plans, configuration, properties["spacing"]),
         digest=_digest(data, free),
     )
+
+
+def _label_values(raw: RawDataset, case: RawCase, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.unsignedinteger]:
+    if not case.labelled:
+        return np.full(shape_zyx, raw.classes.ignore_value, dtype=raw.classes.dtype)
+    label_1zyx, _ = raw.reader().read_seg(str(case.label))
+    return label_1zyx[0].astype(raw.classes.dtype)  # type: ignore[no-any-return]
 
 
 def pack(mask_zyx: npt.NDArray[np.unsignedinteger]) -> bytes:
@@ -106,12 +113,8 @@ def _free_voxels(
     """The user's free mask `[1, ...]` on the network grid, on the way that labels take; all 0 where there is none."""
     if case.free is None:
         return np.zeros((1, *shape), dtype=np.uint8)
-    mask_1zyx = (raw.reader().read_seg(str(case.free))[0] != 0).astype(np.int8)
-    mask = mask_1zyx.transpose(0, *(axis + 1 for axis in manager.transpose_forward))
-    cropped = mask[(slice(None), *(slice(low, high) for low, high in properties["bbox_used_for_cropping"]))]
-    spacing = [properties["spacing"][axis] for axis in manager.transpose_forward]
-    target = settings.spacing if len(settings.spacing) == 3 else [spacing[0], *settings.spacing]
-    return np.asarray(settings.resampling_fn_seg(cropped, shape, spacing, target)).astype(np.uint8)
+    mask_zyx = (raw.reader().read_seg(str(case.free))[0][0] != 0).astype(np.int8)
+    return labels_to_network_grid(mask_zyx, properties, manager, settings, shape).astype(np.uint8)
 
 
 def _save(

@@ -53,6 +53,7 @@ class Settings:
     planner: str = PLANNER
     test_cases: tuple[str, ...] = ()
     test_folder: bool = False
+    people: bool = False
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -63,30 +64,33 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         settings: see `Settings`.
         workers: cases that are read at the same time.
         out: folder to make (see `nnactive_nf.core.dataset`).
-        oracle: file to make: whole masks of the pool on the image grid.
+        oracle: file to make: whole masks of the pool on the image grid, where people label only of cases with labels.
         reference: file to make: whole masks of the test set on the files' own grids.
 
     Raises:
         UserError: whatever is wrong with the data set, all of it at once.
     """
-    raw = list_raw(folder, settings.free_masks, settings.test_folder)
+    raw = list_raw(folder, settings.free_masks, settings.test_folder, settings.people)
     print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {list(raw.classes.names)}")
     facts = _check_all(raw, workers)
     groups = case_groups([fact.name for fact in facts], settings.groups, settings.group_pattern)
     class_voxels = {fact.name: fact.class_voxels for fact in facts}
-    print(class_table(class_voxels, raw.classes.names))
+    _tell_classes(facts, raw.classes.names)
     held_out = raw.held_out or settings.test_cases
     split = (
-        given_split(groups, class_voxels, raw.classes.names, held_out)
-        if held_out
+        given_split(groups, class_voxels, raw.classes.names, held_out, settings.people)
+        if held_out or settings.people
         else split_pool_test(
             groups, class_voxels, raw.classes.names, test_fraction=settings.test_fraction, seed=settings.split_seed
         )
     )
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
-    _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
-    _tell_folds({case: class_voxels[case] for case in pool}, groups, raw.classes.names, settings)
+    if settings.people:
+        print(f"{len(pool)} cases in the pool, {len(split) - len(pool)} in the test set; people label")
+    else:
+        _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
+        _tell_folds({case: class_voxels[case] for case in pool}, groups, raw.classes.names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
     plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
 
@@ -100,8 +104,9 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         if len(prepared) % 50 == 0:
             print(f"{len(prepared)} of {len(raw.cases)} cases preprocessed")
     prepared.sort(key=lambda case: case.name)
+    answered = {fact.name for fact in facts if fact.labelled and split[fact.name] == "pool"}
     _write_masks(oracle, "oracle", raw.classes, settings.name, {
-        case.name: (case.mask, case.spacing_mm) for case in prepared if split[case.name] == "pool"
+        case.name: (case.mask, case.spacing_mm) for case in prepared if case.name in answered
     })  # fmt: skip
     spacings = {fact.name: fact.head.spacing_mm for fact in facts}
     _write_masks(reference, "reference", raw.classes, settings.name, {
@@ -113,6 +118,14 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     temporary.rename(out)
     shape = np.median([case.shape_zyx for case in prepared], axis=0).astype(int).tolist()
     print(f"image grid {prepared[0].spacing_mm} mm (z, y, x), median shape {shape}")
+
+
+def _tell_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> None:
+    labelled = {fact.name: fact.class_voxels for fact in facts if fact.labelled}
+    if labelled:
+        print(class_table(labelled, names))
+    else:
+        print("no case has labels: intensities are those of the body (CT) or of voxels that are not zero")
 
 
 def _tell_sizes(pool: int, test: int, wanted: int) -> None:

@@ -5,7 +5,7 @@ Large surroundings are stored coarser, for a screen shows no more: a voxel of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.geometry import Box, Shape, as_shape
 from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.query_table import read_query
-from nnactive_nf.core.strategies import Named, registry
+from nnactive_nf.core.shown_map import map_to_show, shown_map
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 
 VERSION = 1
@@ -109,25 +109,6 @@ def write_views(
                 shown_zyx = coarser(shown_map(maps, row.case, shown, crop), stride)
                 _write(group, "uncertainty", shown_zyx.astype(np.float16))
     return len(query)
-
-
-def map_to_show(strategy: str, names: Collection[str]) -> str:
-    """The map beside the image: one that is stored, `mutual_information`, or '' for none.
-
-    The registry says it; of a strategy of the user's own an entropy that it reads is shown.
-    """
-    entry = registry().get(Named.parse(strategy).name)
-    if entry is not None:
-        return entry.view_map if names else ""
-    return next((name for name in ("predictive_entropy", "expected_entropy") if name in names), "")
-
-
-def shown_map(maps: UncertaintyMaps, case: str, name: str, crop: Box) -> npt.NDArray[np.floating]:
-    """Crop of the map that a picture shows."""
-    if name == "mutual_information":
-        gap = maps.read(case, "predictive_entropy")[crop.slices] - maps.read(case, "expected_entropy")[crop.slices]
-        return np.maximum(gap, 0)  # type: ignore[no-any-return]
-    return maps.read(case, name)[crop.slices]  # type: ignore[no-any-return]
 
 
 def _write(group: Any, name: str, values: npt.NDArray[Any]) -> None:

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""HAND_OUT: a query in, the package of patches that people label out."""
+
+from pathlib import Path
+
+import click
+
+from nnactive_nf.core.errors import reports_user_errors
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
+@click.option("--input", "images", required=True, type=FILE, help="The raw data set.")
+@click.option("--query", "query_file", required=True, type=FILE, help="The patches.")
+@click.option("--strategy", required=True, help="Strategy that chose them, with its options.")
+@click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle whose labels they become.")
+@click.option("--delivery", required=True, help="Where files come back to, for the instructions.")
+@click.option("--out", required=True, type=FILE, help="Folder to make.")
+@click.argument("uncertainty", nargs=-1, type=FILE)
+@reports_user_errors
+def main(
+    prepared: Path, images: Path, query_file: Path, uncertainty: tuple[Path, ...], out: Path, **options: object
+) -> None:
+    """Write the package of a query's patches, for any viewer."""
+    from nnactive_nf.hand_out.run import hand_out
+
+    tasks = hand_out(prepared, images, query_file, uncertainty, out=out, **options)
+    print(f"{len(tasks)} patches in {tasks['case'].nunique()} images to label")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The stage as a whole: a query in, the package of its patches out, which people label in a viewer of their own.
+
+All images of the package lie on the cases' own grids, so any viewer shows them over the image (docs/people.md).
+"""
+
+from __future__ import annotations
+
+import shutil
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.core.grid import CaseGrid
+from nnactive_nf.core.image_files import copy_images, write_nifti
+from nnactive_nf.core.label_values import write_label_values
+from nnactive_nf.core.labels import Mask, patch_boxes
+from nnactive_nf.core.places import write_places
+from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.raw import list_raw
+from nnactive_nf.core.shown_map import map_to_show, shown_map
+from nnactive_nf.core.uncertainty import UncertaintyMaps
+
+# tasks.csv, best patch first. Boxes are voxels of the file, as viewers count them: from 0, the last one included.
+TASK_COLUMNS = [
+    "patch", "case", "state", "reason", "minutes", "annotator", "gain", "first_x", "first_y", "first_z", "last_x",
+    "last_y", "last_z", "centre_x_mm", "centre_y_mm", "centre_z_mm", "size_x_mm", "size_y_mm", "size_z_mm",
+    "foreground_voxels",
+]  # fmt: skip
+
+
+def hand_out(
+    prepared: Path,
+    images: Path,
+    query_file: Path,
+    maps: Sequence[Path],
+    *,
+    strategy: str,
+    cycle: int,
+    delivery: str,
+    out: Path,
+) -> pd.DataFrame:
+    """Write the package of a query.
+
+    Args:
+        prepared: folder of the prepared data set.
+        images: the raw data set.
+        query_file: the patches.
+        maps: uncertainty maps that the query has read, with `prediction` among them; none at the start.
+        strategy: what chose the patches.
+        cycle: whose labels they become.
+        delivery: where files come back to, as the instructions say it.
+        out: folder to make: `tasks.csv`, `README.md`, `labels.json`, and by case `images/`, `start/` (what labelling
+            may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer), `uncertainty/`.
+
+    Returns:
+        `tasks.csv`.
+
+    Raises:
+        UserError: a case of the query is not in the raw data set.
+    """
+    dataset, query = Dataset.open(prepared), read_query(query_file).sort_values("rank")
+    raw = list_raw(images, people=True)
+    cases = {case.name: case for case in raw.cases}
+    found = UncertaintyMaps(maps, dataset.shapes)
+    shown = map_to_show(strategy, found.names)
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    tasks: list[pd.DataFrame] = []
+    for name, part in query.groupby("case", sort=True):
+        case = str(name)
+        if case not in cases:
+            raise UserError(f"{images}: case {case} of {query_file} is not in it")
+        grid, boxes = dataset.grids[case], patch_boxes(part, case)
+        prediction = found.read(case, "prediction") if "prediction" in found.names else None
+        start = start_labels(grid, boxes, prediction, dataset.classes)
+        copy_images(temporary / "images", cases[case], raw)
+        write_nifti(temporary / "start" / f"{case}.nii.gz", start, grid)
+        ranks = [int(rank) for rank in part["rank"]]
+        write_nifti(temporary / "outlines" / f"{case}.nii.gz", outlines(grid, boxes, ranks), grid)
+        if shown:
+            whole = Box((0, 0, 0), dataset.shapes[case])
+            values = shown_map(found, case, shown, whole).astype(np.float32)
+            on_file = grid.to_file_grid(values, linear=True, outside=0.0)
+            write_nifti(temporary / "uncertainty" / f"{case}.nii.gz", on_file, grid)
+        tasks.append(_tasks(part, grid, boxes, start, dataset.classes))
+    title = f"patch of cycle {cycle:02d}"
+    write_places(temporary / "rois", temporary / "patches_mm.csv", query, dataset.grids, title)
+    table = pd.concat(tasks).sort_values("patch").reset_index(drop=True)
+    with whole_file(temporary / "tasks.csv") as path:
+        table.to_csv(path, index=False, float_format="%.4f")
+    write_label_values(temporary / "labels.json", dataset.classes, ".nii.gz")
+    with whole_file(temporary / "README.md") as path:
+        path.write_text(instructions(table, dataset.classes, delivery, shown), encoding="utf-8")
+    temporary.rename(out)
+    return table
+
+
+def start_labels(
+    grid: CaseGrid, boxes: Sequence[Box], prediction_zyx: npt.NDArray[np.uint8] | None, classes: Classes
+) -> Mask:
+    """What labelling starts from, `[z, y, x]` on the file grid.
+
+    Args:
+        grid: of the case.
+        boxes: its patches, on the image grid.
+        prediction_zyx: class indices on the image grid; `None` where no model is there, which makes all background.
+        classes: of the data set.
+
+    Returns:
+        Label values in the patches, `classes.ignore_value` (undecided) elsewhere.
+    """
+    start = np.full(grid.file_shape_zyx, classes.ignore_value, classes.dtype)
+    if prediction_zyx is None:
+        found = np.full(grid.file_shape_zyx, classes.values[0], classes.dtype)
+    else:
+        found = grid.to_file_grid(classes.to_value(prediction_zyx), linear=False, outside=classes.values[0])
+    for box in boxes:
+        place = grid.label_box(box).slices
+        start[place] = found[place]
+    return start
+
+
+def outlines(grid: CaseGrid, boxes: Sequence[Box], ranks: Sequence[int]) -> npt.NDArray[np.uint16]:
+    """The voxels just inside each patch's faces, as the patch's number, `[z, y, x]` on the file grid; 0 elsewhere."""
+    frames = np.zeros(grid.file_shape_zyx, np.uint16)
+    for box, rank in zip(boxes, ranks, strict=True):
+        patch = frames[grid.label_box(box).slices]
+        for axis in range(3):
+            faces = np.moveaxis(patch, axis, 0)
+            faces[0] = faces[-1] = rank
+    return frames
+
+
+def _tasks(query: pd.DataFrame, grid: CaseGrid, boxes: Sequence[Box], start: Mask, classes: Classes) -> pd.DataFrame:
+    """Rows of `TASK_COLUMNS` of one case."""
+    rows = []
+    for row, box in zip(query.to_dict("records"), boxes, strict=True):
+        place = grid.label_box(box)
+        first, last = place.start_zyx[::-1], [n - 1 for n in place.stop_zyx[::-1]]
+        foreground = int((start[place.slices] != classes.values[0]).sum())
+        cells = [row["rank"], row["case"], "", "", "", "", row["score"], *first, *last]
+        rows.append([*cells, *grid.centre_mm(box), *grid.size_mm(box), foreground])
+    return pd.DataFrame(rows, columns=TASK_COLUMNS)
+
+
+def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: str) -> str:
+    """The package's `README.md`."""
+    text = string.Template(Path(__file__).with_name("instructions.md").read_text(encoding="utf-8"))
+    values = "\n".join(f"| {name} | {value} |" for name, value in zip(classes.names, classes.values, strict=True))
+    shown_text = f"`uncertainty/`: where the models are unsure ({shown.replace('_', ' ')})." if shown else ""
+    return text.substitute(
+        patches=len(tasks), cases=tasks["case"].nunique(), values=values, undecided=classes.ignore_value,
+        delivery=delivery, uncertainty=shown_text,
+    )  # fmt: skip

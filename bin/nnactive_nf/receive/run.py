@@ -1,0 +1,310 @@
+"""The stage as a whole: files that people made in, a row for each patch out, and the labels once all are there."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.core.label_grid import labels_to_network_grid
+from nnactive_nf.core.labels import Labels, Mask, patch_boxes, write_labels
+from nnactive_nf.core.query_table import read_query, write_query
+from nnactive_nf.receive.delivered import case_of, read_delivered
+from nnactive_nf.receive.tasks import Told, read_tasks
+
+DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
+LATER, REFUSED, DIFFERS = "later", "refused", "differs"
+STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS)
+
+COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "note"]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that somebody delivered."""
+
+    path: Path
+    name: str  # below the folder of the cycle, as the user knows it
+    annotator: str  # the folder that it lies in; '' where it lies in none
+    sha256: str
+
+    @property
+    def delivered(self) -> str:
+        """When it was last changed, in UTC."""
+        return datetime.fromtimestamp(self.path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one annotator's files say of one case: values on the file grid, undecided where none says anything."""
+
+    annotator: str
+    values_zyx: Mask
+    files: tuple[File, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Answer:
+    """A row of the table: one patch and what has become of it."""
+
+    patch: int
+    case: str
+    state: str = MISSING
+    annotator: str = ""
+    minutes: float = float("nan")
+    files: tuple[File, ...] = ()
+    note: str = ""
+    values_zyx: Mask | None = field(default=None, repr=False)  # of the patch with its margin, on the file grid
+
+    def row(self) -> dict[str, object]:
+        """Cells of `COLUMNS`."""
+        names, digests = (";".join(getattr(file, key) for file in self.files) for key in ("name", "sha256"))
+        delivered = max((file.delivered for file in self.files), default="")
+        cells = (self.patch, self.case, self.state, self.annotator, self.minutes, names, digests, delivered, self.note)
+        return dict(zip(COLUMNS, cells, strict=True))
+
+
+@dataclass(frozen=True)
+class Received:
+    """All that came of a query: a row for each patch, and one for each file that nobody could use."""
+
+    answers: list[Answer]
+    strangers: list[Answer]
+
+    def is_complete(self, partial: bool = False) -> bool:
+        """Whether the loop may go on: each patch is done or refused, or with `partial`, one is done."""
+        states = [answer.state for answer in self.answers]
+        return DONE in states and (partial or all(state in (DONE, REFUSED) for state in states))
+
+    def table(self) -> pd.DataFrame:
+        """`COLUMNS`, patches first, by rank."""
+        return pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
+
+
+def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
+    """Hold what lies in the folder of a cycle against the query.
+
+    Args:
+        prepared: folder of the prepared data set.
+        query_file: the patches that were handed out.
+        folder: label files `<case><ending>` and `tasks.csv`, in it or in a folder for each annotator; `None` where
+            nobody has delivered anything.
+    """
+    dataset, query = Dataset.open(prepared), read_query(query_file)
+    answers = [Answer(int(row.rank), str(row.case)) for row in query.sort_values("rank").itertuples()]
+    boxes = {answer.patch: box for answer, box in zip(answers, _boxes(query), strict=True)}
+    files = list(_files(folder)) if folder is not None else []
+    told, strangers = _told(files, query)
+    of_case: dict[str, list[File]] = {}
+    for file in files:
+        case = case_of(file.path)
+        if case in set(query["case"]):
+            of_case.setdefault(str(case), []).append(file)
+        elif file.path.suffix != ".csv":
+            strangers.append(_stranger(file, "is for no case of this query" if case else "is no label file"))
+    for case in sorted(set(query["case"])):
+        of_patches = [answer for answer in answers if answer.case == case]
+        readings, wrong = _readings(of_case.get(case, []), dataset, case)
+        for answer in of_patches:
+            _decide(answer, boxes[answer.patch], dataset, readings, wrong, told)
+        del readings
+    return Received(answers, strangers)
+
+
+def _boxes(query: pd.DataFrame) -> Iterable[Box]:
+    for row in query.sort_values("rank").to_dict("records"):
+        (box,) = patch_boxes(pd.DataFrame([row]), str(row["case"]))
+        yield box
+
+
+def _files(folder: Path) -> Iterable[File]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            place = path.relative_to(folder)
+            annotator = place.parts[0] if len(place.parts) > 1 else ""
+            yield File(path, str(place), annotator, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[Told]], list[Answer]]:
+    """What tables of tasks say of patches, and rows for those that say nothing."""
+    told: dict[int, list[Told]] = {}
+    strangers = []
+    cases = dict(zip(query["rank"], query["case"], strict=True))
+    for file in files:
+        if file.path.suffix != ".csv":
+            continue
+        try:
+            for row in read_tasks(file.path, cases):
+                told.setdefault(row.patch, []).append(replace(row, annotator=file.annotator or row.annotator))
+        except UserError as error:
+            strangers += [_stranger(file, line) for line in error.lines]
+    return told, strangers
+
+
+def _stranger(file: File, note: str) -> Answer:
+    return Answer(0, "", WRONG, file.annotator, files=(file,), note=note)
+
+
+def _readings(files: Sequence[File], dataset: Dataset, case: str) -> tuple[list[Reading], list[tuple[File, str]]]:
+    """What each annotator says of a case, by name; and the files that cannot be used, with what is wrong."""
+    readings: dict[str, Reading] = {}
+    wrong = []
+    for file in files:
+        try:
+            found = read_delivered(file.path, dataset.grids[case], dataset.classes)
+        except UserError as error:
+            wrong += [(file, line) for line in error.lines]
+            continue
+        notes = (found.note,) if found.note else ()
+        before = readings.get(file.annotator)
+        if before is None:
+            readings[file.annotator] = Reading(file.annotator, found.values_zyx, (file,), notes)
+            continue
+        decided = found.values_zyx != dataset.classes.ignore_value
+        known = before.values_zyx != dataset.classes.ignore_value
+        changed = int((decided & known & (before.values_zyx != found.values_zyx)).sum())
+        changes = (f"{file.name} changes {changed} voxels of {before.files[-1].name}",) if changed else ()
+        readings[file.annotator] = Reading(
+            file.annotator,
+            np.where(decided, found.values_zyx, before.values_zyx),
+            (*before.files, file),
+            (*before.notes, *notes, *changes),
+        )
+    return [readings[name] for name in sorted(readings)], wrong
+
+
+def _decide(
+    answer: Answer,
+    box: Box,
+    dataset: Dataset,
+    readings: Sequence[Reading],
+    wrong: Sequence[tuple[File, str]],
+    told: Mapping[int, Sequence[Told]],
+) -> None:
+    """Fill a row: what has become of this patch."""
+    rows = told.get(answer.patch, [])
+    minutes = [row.minutes for row in rows if row.minutes is not None]
+    answer.minutes = sum(minutes) if minutes else float("nan")
+    ignore = dataset.classes.ignore_value
+    grid = dataset.grids[answer.case]
+    exact = grid.file_box(box)
+    found = []
+    for reading in readings:
+        left = int((reading.values_zyx[exact.slices] == ignore).sum())
+        state_told = next((row for row in rows if row.annotator in ("", reading.annotator)), None)
+        if left == exact.voxels or (state_told is not None and state_told.state in (LATER, REFUSED)):
+            continue
+        found.append((reading, left))
+    whole = [reading for reading, left in found if left == 0]
+    said = [row for row in rows if row.state in (LATER, REFUSED)]
+    if whole:
+        answer.annotator = ";".join(reading.annotator for reading in whole if reading.annotator)
+        answer.files = tuple(file for reading in whole for file in reading.files)
+        answer.note = "; ".join(dict.fromkeys(note for reading in whole for note in reading.notes))
+        first, *others = (reading.values_zyx[exact.slices] for reading in whole)
+        apart = max((int((first != other).sum()) for other in others), default=0)
+        if apart:
+            answer.state, answer.note = DIFFERS, f"annotators differ in {apart} of {exact.voxels} voxels"
+        else:
+            answer.state = DONE
+            answer.values_zyx = _with_margin(whole[0].values_zyx, exact, grid.label_box(box), ignore)
+    elif wrong:
+        file, line = wrong[0]
+        answer.state, answer.annotator, answer.files, answer.note = WRONG, file.annotator, (file,), line
+    elif found:
+        reading, left = min(found, key=lambda pair: pair[1])
+        answer.state, answer.annotator, answer.files = UNDECIDED, reading.annotator, reading.files
+        answer.note = f"{left} of {exact.voxels} voxels are undecided"
+    elif said:
+        answer.state, answer.annotator, answer.note = said[0].state, said[0].annotator, said[0].reason
+
+
+def _with_margin(values_zyx: Mask, exact: Box, wide: Box, ignore: int) -> Mask:
+    """A patch's labels with the voxels round it, which repeat the patch's where nobody has decided them."""
+    around = [
+        (a - b, d - c)
+        for a, b, c, d in zip(exact.start_zyx, wide.start_zyx, exact.stop_zyx, wide.stop_zyx, strict=True)
+    ]
+    repeated = np.pad(values_zyx[exact.slices], around, mode="edge")
+    given = values_zyx[wide.slices]
+    return np.where(given == ignore, repeated, given)
+
+
+def write_answers(received: Received, prepared: Path, query_file: Path, query_out: Path, out: Path, node: str) -> None:
+    """Write the patches that are done as a query of their own, and their labels as masks of the image grid.
+
+    Args:
+        received: what `receive` found.
+        prepared: folder of the prepared data set.
+        query_file: the patches that were handed out.
+        query_out: query table to make: the patches that are done, ranked anew.
+        out: file of masks to make, as ANNOTATE reads the oracle's.
+        node: the node that they are for.
+    """
+    dataset, query = Dataset.open(prepared), read_query(query_file)
+    done = {answer.patch for answer in received.answers if answer.state == DONE}
+    kept = query[query["rank"].isin(done)].sort_values("rank").reset_index(drop=True)
+    boxes = dict(zip(query.sort_values("rank")["rank"], _boxes(query), strict=True))
+    masks = {}
+    for case in sorted(set(kept["case"])):
+        masks[case] = np.full(dataset.shapes[case], dataset.classes.ignore_value, dataset.classes.dtype)
+        for answer in received.answers:
+            if answer.case == case and answer.patch in done:
+                box = boxes[answer.patch]
+                masks[case][box.slices] = _on_image_grid(dataset, answer, box)
+    write_query(query_out, kept.assign(rank=range(1, len(kept) + 1)))
+    labels = Labels(
+        dataset.name, node, -1, dataset.classes, masks, spacings_mm={case: dataset.spacings_mm[case] for case in masks}
+    )
+    write_labels(out, labels, "oracle")
+
+
+def _on_image_grid(dataset: Dataset, answer: Answer, box: Box) -> Mask:
+    """A patch's labels on the image grid, on the way that PREPARE takes whole label files."""
+    assert answer.values_zyx is not None
+    classes, grid = dataset.classes, dataset.grids[answer.case]
+    wide = grid.label_box(box)
+    if not grid.is_resampled:
+        return answer.values_zyx
+    index_zyx = np.full(grid.file_shape_zyx, classes.ignore_index, dtype=np.int16)
+    index_zyx[wide.slices] = classes.to_index(answer.values_zyx)
+    manager = PlansManager(dataset.plans)
+    shape = tuple(np.take(dataset.shapes[answer.case], manager.transpose_forward))
+    resampled = labels_to_network_grid(
+        index_zyx, dataset.properties(answer.case), manager, manager.get_configuration(dataset.configuration), shape
+    )
+    return classes.to_value(dataset.to_image_grid(resampled[0].astype(np.int16))[box.slices])
+
+
+def write_table(path: Path, received: Received) -> None:
+    """Write the table of deliveries."""
+    with whole_file(path) as temporary:
+        received.table().to_csv(temporary, index=False)
+
+
+def keep_files(folder: Path, deliveries: Path) -> None:
+    """Copy all that was delivered, so that nothing of it is lost when somebody replaces a file."""
+    for file in _files(deliveries):
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / f"{file.sha256[:12]}-{file.path.name}") as temporary:
+            shutil.copyfile(file.path, temporary)
+
+
+def summary(received: Received) -> str:
+    """The states of a query's patches in words, for the log."""
+    states = [answer.state for answer in received.answers]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    more = f"; {len(received.strangers)} files are of no use" if received.strangers else ""
+    return f"{len(states)} patches: {counts}{more}"

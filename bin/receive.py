@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""RECEIVE: label files that people delivered in, a table of them out, and once they are complete the labels."""
+
+from pathlib import Path
+
+import click
+
+from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import Name
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
+@click.option("--query", "query_file", required=True, type=FILE, help="The patches that were handed out.")
+@click.option("--node", required=True, type=Name("node"), help="Node that the labels will train.")
+@click.option("--deliveries", type=FILE, help="Folder with what was delivered; none where there is nothing.")
+@click.option("--partial", is_flag=True, help="Go on with the patches that are done.")
+@click.option("--table", required=True, type=FILE, help="Table of deliveries to make.")
+@click.option("--keep", type=FILE, help="Folder to make: all files that were delivered, by their digests.")
+@click.option("--waiting", type=FILE, help="The same table, to be made where the loop must wait.")
+@click.option("--answered", required=True, type=FILE, help="Query table to make, once complete: the patches done.")
+@click.option("--labels", required=True, type=FILE, help="Masks to make, once complete.")
+@reports_user_errors
+def main(
+    prepared: Path,
+    query_file: Path,
+    node: str,
+    deliveries: Path | None,
+    partial: bool,
+    table: Path,
+    keep: Path | None,
+    waiting: Path | None,
+    answered: Path,
+    labels: Path,
+) -> None:
+    """Check what was delivered for a query; write the labels where the loop can go on."""
+    from nnactive_nf.receive import run
+
+    received = run.receive(prepared, query_file, deliveries)
+    run.write_table(table, received)
+    if keep is not None and deliveries is not None:
+        run.keep_files(keep, deliveries)
+    complete = received.is_complete(partial)
+    if not complete and waiting is not None:
+        run.write_table(waiting, received)
+    if complete:
+        run.write_answers(received, prepared, query_file, answered, labels, node)
+    print(f"{node}: {run.summary(received)}; {'complete' if complete else 'waiting'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+/*
+ * People in the loop (--oracle people): where packages go, where labels come back to, and what is handed out already.
+ */
+include { known_strategies ; strategy_entry ; strategy_texts } from './parameters.nf'
+
+def by_people(values) {
+    values.oracle == 'people'
+}
+
+// A node's package below the results, annotation/<trajectory>/cycle_NN.
+def package_folder(node) {
+    node.id.replaceFirst(/^(.*)-c(\d+)$/, 'annotation/$1/cycle_$2')
+}
+
+// Where the labels of a node's patches come back to, as the user knows it.
+def delivery_folder(values, node) {
+    "${values.annotations ?: values.outdir + '/annotation'}/${package_folder(node) - 'annotation/'}/labels".toString()
+}
+
+// The query that people were given for a node by an earlier run, or null. It is not made anew: a correction of earlier
+// labels trains anew what rests on them, but patches that somebody may have labelled by now stay those that are asked for.
+def handed_out(values, node) {
+    def query = file("${values.outdir}/${package_folder(node)}/query.csv")
+    by_people(values) && query.exists() ? query : null
+}
+
+// The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.
+def start_by_people(values) {
+    by_people(values) ? [start_guarantee: false] + (values.start_strategy == 'random_fg33' ? [start_strategy: 'coverage'] : [:]) : [:]
+}
+
+// A strategy with the maps that its package shows: where the models would segment.
+def with_prediction(values, strategy) {
+    by_people(values) ? strategy + [maps: (strategy.maps.tokenize(',') + 'prediction').unique().join(',')] : strategy
+}
+
+// What does not go together with people who label, one line each.
+def people_errors(values) {
+    if( !by_people(values) )
+        return values.annotations ? ['--annotations: it is for --oracle people'] : []
+    def known = known_strategies(values.strategy_file)
+    def row = values + start_by_people(values)
+    def aware = (strategy_texts(row.strategies).collect { text -> ['--strategies', text] } + [['--start_strategy', row.start_strategy]])
+        .findAll { _name, text -> text && strategy_entry(text, known)?.oracle_aware }
+    aware.collect { name, text -> "${name} ${text}: it looks at labels that people have yet to make; name another" } +
+        ['full_reference', 'cleanup_work'].findAll { name -> values[name] }.collect { name -> "--${name}: not with --oracle people" } +
+        (values.test_cases ? [] : ["--test_cases is missing: with --oracle people it names the cases with labels on which models are measured, or 'imagesTs'"])
+}

@@ -1,0 +1,36 @@
+/*
+ * HAND_OUT: a query's patches as a package that people label in a viewer of their own.
+ */
+include { options ; thread_limits } from '../functions/shell.nf'
+include { labels_of ; where } from '../functions/labels.nf'
+include { memory_of } from '../functions/resources.nf'
+
+process HAND_OUT {
+    tag "${trajectory.id} cycle ${trajectory.cycle}"
+    label 'cpu_low'
+    resourceLabels { labels_of(task, where(trajectory)) }
+    memory { memory_of(task, 4, need) }
+
+    input:
+    // trajectory; [strategy, cycle, delivery, out]; prepared folder; raw folder; query; uncertainty maps or []; [bytes, each] of memory
+    tuple val(trajectory), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(query), path(maps), val(need)
+    val code
+
+    output:
+    tuple val(trajectory), path("${settings.out}/tasks.csv"), emit: tasks // trajectory, table of patches
+    path "${settings.out}/**", emit: files
+
+    script:
+    """
+    # code ${code}
+    ${thread_limits(1)}
+    hand_out.py --prepared ${prepared} --input ${raw} --query ${query} ${options(settings)} ${maps}
+    """
+
+    stub:
+    """
+    # code ${code}
+    mkdir -p ${settings.out}
+    touch ${settings.out}/tasks.csv
+    """
+}
