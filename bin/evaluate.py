@@ -1,17 +1,21 @@
 #!/usr/bin/env python
-"""EVALUATE: the ensemble of a node on the test set."""
+"""EVALUATE: the ensemble of a node on the test set, or without one each fold on its validation cases."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
 from nnactive_nf.core.options import Name
 
+CROSS_VALIDATION = ("prepared", "tile_step", "mirroring", "device", "threads", "trainer_file", "out")  # its options
+
 
 @click.command()
 @click.option("--prepared", required=True, type=click.Path(path_type=Path), help="PREPARE's folder.")
-@click.option("--reference", required=True, type=click.Path(path_type=Path), help="PREPARE's masks of the test set.")
+@click.option("--reference", type=click.Path(path_type=Path), help="PREPARE's masks of the test set.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Without a test set: the node's labels.")
 @click.option("--node", required=True, type=Name("node"), help="Id of the node.")
 @click.option("--dataset", required=True, type=Name("data set"))
 @click.option("--regime", required=True, type=Name("regime"))
@@ -39,15 +43,28 @@ def main(
     seed: int,
     cycle: int,
     strategy: str,
-    **options: object,
+    reference: Path | None,
+    labels: Path | None,
+    **options: Any,
 ) -> None:
-    """Measure the ensemble in the folders FOLDS (in the order of the folds) on the test set."""
+    """Measure the ensemble in the folders FOLDS (in the order of the folds) on the test set.
+
+    With --labels in place of --reference, each fold is measured on the labelled patches that it was not trained on.
+    """
+    from nnactive_nf.evaluate.cross_validation import cross_validate
     from nnactive_nf.evaluate.run import evaluate
 
     ids = {
         "node": node, "dataset": dataset, "regime": regime, "seed": seed, "cycle": cycle, "strategy": strategy or None,
     }  # fmt: skip
-    evaluate(checkpoints=[fold / "checkpoint.pth" for fold in folds], ids=ids, **options)
+    if labels is not None:
+        given = {name: options[name] for name in CROSS_VALIDATION}
+        cross_validate(labels_file=labels, folds=folds, ids=ids, **given)
+    elif reference is not None:
+        checkpoints = [fold / "checkpoint.pth" for fold in folds]
+        evaluate(checkpoints=checkpoints, reference=reference, ids=ids, **options)
+    else:
+        raise click.UsageError("give --reference, or --labels where there is no test set")
 
 
 if __name__ == "__main__":

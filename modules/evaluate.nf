@@ -1,5 +1,5 @@
 /*
- * EVALUATE: a node's ensemble on the test set.
+ * EVALUATE: a node's ensemble on the test set, or without one (people label), each fold on the patches of other folds.
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
@@ -12,9 +12,9 @@ process EVALUATE {
     memory { memory_of(task, 8, need) }
 
     input:
-    // node; [node, dataset, ...]; prepared folder; whole masks of the test set; folders of folds;
-    // the user's trainer or []; [bytes, each] of memory
-    tuple val(node), val(settings), path(prepared), path(reference), path(folds), path(trainer_file, stageAs: 'trainers/*'), val(need)
+    // node; [node, dataset, ...]; prepared folder; whole masks of the test set, or []; label masks where there is no test
+    // set, or []; folders of folds; the user's trainer or []; [bytes, each] of memory
+    tuple val(node), val(settings), path(prepared), path(reference), path(labels, stageAs: 'labels/*'), path(folds), path(trainer_file, stageAs: 'trainers/*'), val(need)
     val code
 
     output:
@@ -25,8 +25,8 @@ process EVALUATE {
     """
     # code ${code}
     ${thread_limits(task.cpus)}
-    evaluate.py --prepared ${prepared} --reference ${reference} ${options(settings)} --threads ${task.cpus} \\
-        ${file_option('--trainer-file', trainer_file)} --out ${node.id}.json ${folds}
+    evaluate.py --prepared ${prepared} ${file_option('--reference', reference)} ${file_option('--labels', labels)} \\
+        ${options(settings)} --threads ${task.cpus} ${file_option('--trainer-file', trainer_file)} --out ${node.id}.json ${folds}
     """
 
     stub:

@@ -9,7 +9,7 @@ include { download_folder ; is_awaited ; raw_folder } from '../functions/decathl
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
-include { by_people ; handed_out } from '../functions/people.nf'
+include { by_people ; handed_out ; has_test_set } from '../functions/people.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -101,10 +101,12 @@ workflow ACTIVE_LEARNING {
         .groupTuple()
         .map { key, folders -> [key.getGroupTarget(), folders.toSorted { folder -> folder.name }] }
 
-    // [node, settings, prepared folder, whole masks of the test set, [folders of folds], the user's trainer or [], memory]
-    tests = with_dataset(ensembles, prepared).map { node, folders, images, _oracle, reference, need ->
+    // [node, settings, prepared folder, whole masks of the test set or [], label masks or [], [folders of folds], the user's
+    // trainer or [], memory]
+    tests = with_dataset(ensembles.join(labels), prepared).map { node, folders, masks, images, _oracle, reference, need ->
         def row = row_of(plan, node)
-        [node, evaluate_settings(row, node), images, reference, folders, trainer_of(row), need.evaluate]
+        def held_out = has_test_set(row)
+        [node, evaluate_settings(row, node), images, held_out ? reference : [], held_out ? [] : masks, folders, trainer_of(row), need.evaluate]
     }
     EVALUATE(tests, code_digest('evaluate'))
 

@@ -33,6 +33,12 @@ PATCH_COLUMNS = [
     "voxels", "foreground_voxels", "border_voxels",
 ]  # fmt: skip
 
+CROSS_VALIDATION = (
+    "there is no test set. Dice is that of each fold's network on the labelled patches of cases that it was not "
+    "trained on; these were chosen to be hard and change from cycle to cycle, so it tells how training goes, not how "
+    "well the ensemble segments a new case."
+)
+
 
 def table(columns: Sequence[str], rows: Iterable[dict[str, Any]] = ()) -> pd.DataFrame:
     """Data frame with these columns in this order, also where there are no rows."""
@@ -149,6 +155,7 @@ def _read_metrics(study: Study, folder: Path) -> None:
     calibration: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
     seen: dict[str, Path] = {}
+    crossed: set[tuple[str, str]] = set()
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
@@ -165,12 +172,16 @@ def _read_metrics(study: Study, folder: Path) -> None:
                 raise UserError(f"{path}: metrics of {own} by their own words, of {planned} by the plan")
             scores.extend(score_rows(content, node))
             study.classes.setdefault(str(content["dataset"]), [str(name) for name in content["classes"]])
+            if content.get("measured_by") == "cross-validation":
+                crossed.add((trajectory.dataset, trajectory.regime))
             found = content.get("calibration") or {}
             if found.get("ece") is not None:
                 calibration.append({"node": node, "ece": float(found["ece"]), "brier": float(found["brier"])})
                 bins.extend({"node": node, "bin": place, **row} for place, row in enumerate(found.get("bins", [])))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the metrics of a node ({error!r})") from None
+    for setting in sorted(crossed):
+        study.note("cross_validation", f"{setting[0]}, {setting[1]}: {CROSS_VALIDATION}", setting)
     study.scores = table(SCORE_COLUMNS, scores)
     study.calibration = table(["node", "ece", "brier"], calibration)
     study.bins = table(COLUMNS["calibration_bins"], bins)

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.geometry import Box, intersects
+from nnactive_nf.core.geometry import intersects
 from nnactive_nf.core.labels import (
     Labels,
-    Mask,
-    class_column,
     patch_boxes,
+    patch_counts,
     read_labels,
     read_mask,
     read_patches,
+    whole_patches,
     write_labels,
 )
 from nnactive_nf.core.query_table import read_query
@@ -44,7 +43,7 @@ def annotate(
         strategy: the strategy with its options, for the patch table.
         node: the node that the labels will train.
         cycle: its cycle.
-        labels_file: labels before; `None` at the start.
+        labels_file: labels before; `None` at the start, where those that the data set brought along count.
         free_background: voxels where nothing was imaged become background in cases that get their first label. They
             cost nobody time and are not counted in the patch table.
 
@@ -54,8 +53,13 @@ def annotate(
     dataset = Dataset.open(prepared)
     oracle = read_patches(oracle_file, "oracle")
     dataset.check_owner(oracle_file, oracle.dataset, oracle.classes)
-    query = whole_pool(dataset) if query_file is None else read_query(query_file)
+    query = (
+        whole_patches({case: dataset.shapes[case] for case in dataset.pool})
+        if query_file is None
+        else read_query(query_file)
+    )
     labels = Labels(dataset.name, node, cycle, dataset.classes)
+    labels_file = labels_file or dataset.given_labels
     if labels_file is not None:
         before = read_labels(labels_file, shapes=dataset.shapes)
         dataset.check_owner(labels_file, before.dataset, before.classes)
@@ -77,7 +81,7 @@ def annotate(
         mask = masks[name]
         for box, row in zip(patch_boxes(part, name), part.itertuples(), strict=True):
             mask[box.slices] = truth[box.slices]
-            rows.append((row.rank, _row(truth[box.slices], box, dataset.classes) | {
+            rows.append((row.rank, patch_counts(truth[box.slices], box, dataset.classes) | {
                 "cycle": cycle, "case": name, "score": row.score, "strategy": strategy, "component": row.component,
             }))  # fmt: skip
     added = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
@@ -88,34 +92,6 @@ def annotate(
     labels.masks = masks
     labels.spacings_mm = {case: dataset.spacings_mm[case] for case in masks}
     return labels
-
-
-def whole_pool(dataset: Dataset) -> pd.DataFrame:
-    """A query of every case of the pool, each as one patch, by name."""
-    shapes = {case: dataset.shapes[case] for case in sorted(dataset.pool)}
-    return pd.DataFrame(
-        {
-            "rank": range(1, len(shapes) + 1),
-            "case": list(shapes),
-            **dict.fromkeys("zyx", 0),
-            **{f"d{axis}": [shape[i] for shape in shapes.values()] for i, axis in enumerate("zyx")},
-            "score": 0.0,
-            "component": "all",
-        }
-    )
-
-
-def _row(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
-    """Place and voxel counts of one patch."""
-    counts = {
-        class_column(name): int(np.count_nonzero(truth == value))
-        for name, value in zip(classes.names, classes.values, strict=True)
-    }
-    z, y, x = box.start_zyx
-    dz, dy, dx = box.size_zyx
-    foreground = sum(counts[class_column(classes.names[index])] for index in classes.foreground)
-    where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
-    return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
 
 
 def _check(path: Path, query: pd.DataFrame, dataset: Dataset, labels: Labels) -> None:

@@ -88,11 +88,11 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     groups = _asked(errors, lambda: case_groups(names, settings.groups, settings.group_pattern))
     held_out = raw.held_out or settings.test_cases
     if groups is not None and len(raw.cases) > 1:
-        named = f"--test_cases {settings.shown_test_cases}"
+        named = f"--test_cases {settings.shown_test_cases}" if held_out else "--input"
         wrong = held_out_errors(held_out, groups, named)
         wrong += unlabelled_errors(raw.cases, held_out, named) if settings.people else []
         patients = len(set(groups.values()))
-        pool = pool_without(held_out, groups, named) if held_out else (
+        pool = pool_without(held_out, groups, named) if held_out or settings.people else (
             PoolSize.drawn(settings.test_fraction, len(groups), patients)
         )  # fmt: skip
         errors += wrong or _budget_errors(settings, raw, pool)

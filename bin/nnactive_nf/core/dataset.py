@@ -87,6 +87,12 @@ class Dataset:
         return {row.case: as_shape((row.original_z, row.original_y, row.original_x)) for row in self.cases.itertuples()}
 
     @property
+    def given_labels(self) -> Path | None:
+        """Labels that the pool brought along, as of the cycle before the first; None where it brought none."""
+        path = self.folder / "given.h5"
+        return path if path.exists() else None
+
+    @property
     def pool(self) -> list[str]:
         """Cases that may be queried, sorted by name."""
         return self._split("pool")

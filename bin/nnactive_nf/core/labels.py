@@ -98,6 +98,32 @@ def patch_boxes(patches: pd.DataFrame, case: str) -> list[Box]:
     return [Box(as_shape(row[:3]), as_shape(row[3:])) for row in rows]
 
 
+def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
+    """A query table of every case as one patch, by name."""
+    return pd.DataFrame(
+        {
+            "rank": range(1, len(shapes) + 1),
+            "case": sorted(shapes),
+            **dict.fromkeys("zyx", 0),
+            **{f"d{axis}": [shapes[case][i] for case in sorted(shapes)] for i, axis in enumerate("zyx")},
+            "score": 0.0,
+            "component": "all",
+        }
+    )
+
+
+def patch_counts(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
+    """Place and voxel counts of a patch with these labels, as the table of patches has them."""
+    counts = {
+        class_column(name): int(np.count_nonzero(truth == value))
+        for name, value in zip(classes.names, classes.values, strict=True)
+    }
+    (z, y, x), (dz, dy, dx) = box
+    foreground = sum(counts[class_column(classes.names[index])] for index in classes.foreground)
+    where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
+    return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
+
+
 def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:
     """Write a labels file, whole or not at all."""
     attributes = {

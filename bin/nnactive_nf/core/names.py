@@ -16,7 +16,7 @@ from nnactive_nf.core.errors import UserError
 
 # Files' names hold 255 bytes at most, an ending among them. Nodes and trajectories are named after several things.
 MOST_BYTES = 120
-MOST_BYTES_OF = {"node": 240, "trajectory": 240}
+MOST_BYTES_OF = {"node": 240, "trajectory": 240, "strategy": 240}
 
 # What tables and nnU-Net's files mean by these names.
 TAKEN = {
@@ -66,7 +66,7 @@ def _problem(kind: str, name: Any) -> str | None:
         return f"a name must not be longer than {most} bytes"
     if not name.isprintable():
         return "a name must not hold characters that cannot be shown"
-    if "/" in name or "\\" in name:
+    if kind != "strategy" and ("/" in name or "\\" in name):  # a strategy's option may be a path; no file has its name
         return "a name must not hold a slash"
     if not (name[0].isalnum() or name[0] == "_"):
         return "a name must begin with a letter or a digit"

@@ -15,6 +15,7 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou,
 
 MEASURES = ("dice", "iou", "nsd", "hd95_mm")
 CALIBRATION_BINS = 15
+SIDES = {"reference": "reference", "prediction": "predicted"}
 
 
 def class_measures(
@@ -48,6 +49,15 @@ def class_measures(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI warns of its own arguments
         return found | _surface_and_overlap(predicted_zyx, reference_zyx, spacing_mm, nsd_tolerance_mm)
+
+
+def overlap_measures(predicted: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Measures of one class over any voxels, which need have no neighbours: as `class_measures`, without surfaces."""
+    both, either = int((predicted & reference).sum()), int((predicted | reference).sum())
+    voxels = {"reference_voxels": int(reference.sum()), "predicted_voxels": int(predicted.sum())}
+    empty = {f"empty_{name}": voxels[f"{side}_voxels"] == 0 for name, side in SIDES.items()}
+    overlap = {"dice": 2 * both / sum(voxels.values()), "iou": both / either} if either else {}
+    return voxels | empty | dict.fromkeys(MEASURES) | overlap
 
 
 def _surface_and_overlap(

@@ -28,7 +28,7 @@ class PreparedCase:
 
     Attributes:
         name: the case.
-        mask: label values on the image grid; the ignore value everywhere where there is no label file.
+        mask: label values on the image grid; all background, and of no use, where there is no label file.
         empty: 1 in voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
         original_mask: label values on the file's own grid.
         shape_zyx: shape of the image grid.
@@ -80,7 +80,7 @@ def preprocess_case(
 
 def _label_values(raw: RawDataset, case: RawCase, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.unsignedinteger]:
     if not case.labelled:
-        return np.full(shape_zyx, raw.classes.ignore_value, dtype=raw.classes.dtype)
+        return np.full(shape_zyx, raw.classes.values[0], dtype=raw.classes.dtype)
     label_1zyx, _ = raw.reader().read_seg(str(case.label))
     return label_1zyx[0].astype(raw.classes.dtype)  # type: ignore[no-any-return]
 

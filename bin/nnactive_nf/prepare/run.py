@@ -21,9 +21,10 @@ from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file, write_json
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
+from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.hdf5 import create_hdf5
-from nnactive_nf.core.labels import Labels, Mask, write_labels
+from nnactive_nf.core.labels import Labels, Mask, empty_patches, patch_counts, whole_patches, write_labels
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
@@ -113,6 +114,8 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         case.name: (case.original_mask, spacings[case.name]) for case in prepared if split[case.name] == "test"
     })  # fmt: skip
     _write_dataset(temporary, raw, settings, plans, prepared)
+    if settings.people and answered:
+        _write_given(temporary / "given.h5", raw.classes, settings.name, [c for c in prepared if c.name in answered])
     _write_cases(temporary, facts, prepared, groups, split)
     _write_empty(temporary, prepared)
     temporary.rename(out)
@@ -192,6 +195,25 @@ def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: d
         spacings_mm={case: spacing for case, (_, spacing) in masks.items()},
     )  # fmt: skip
     write_labels(path, labels, kind)
+
+
+def _write_given(path: Path, classes: Classes, dataset: str, cases: Sequence[PreparedCase]) -> None:
+    """Labels that the pool brought along: each case is one patch of the cycle before the first."""
+    patches = whole_patches({case.name: case.shape_zyx for case in cases})
+    packed = {case.name: case.mask for case in cases}
+    rows = []
+    for case in patches["case"]:
+        mask = unpack(packed[case])
+        box = Box((0, 0, 0), as_shape(mask.shape))
+        told = {"cycle": -1, "case": case, "score": 0.0, "strategy": "given", "component": "all"}
+        rows.append(patch_counts(mask, box, classes) | told)
+    columns = empty_patches(classes)
+    table = pd.DataFrame(rows)[columns.columns].astype(columns.dtypes.to_dict())
+    labels = Labels(
+        dataset, "", -1, classes, _Unpacked(packed), table,
+        {case.name: (case.spacing_mm[0], case.spacing_mm[1], case.spacing_mm[2]) for case in cases},
+    )  # fmt: skip
+    write_labels(path, labels)
 
 
 def _write_dataset(

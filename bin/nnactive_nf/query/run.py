@@ -132,7 +132,7 @@ def query(
         prepared: folder of the prepared data set.
         settings: what is asked for.
         strategy_file: a user's own strategies.
-        labels_file: what is labelled so far; `None` at the start.
+        labels_file: what is labelled so far; `None` at the start, where that counts which the data set brought along.
         oracle_file: complete masks; read by oracle-aware strategies and the class guarantee only.
         uncertainty_files: the shards of PREDICT.
 
@@ -154,6 +154,7 @@ def query(
             f"{len(missing)} cases have no uncertainty maps, the first is {min(missing)}; is a shard missing?"
         )
     patches, node = empty_patches(dataset.classes), None
+    labels_file = labels_file or dataset.given_labels
     if labels_file is not None:
         labels = read_patches(labels_file)
         dataset.check_owner(labels_file, labels.dataset, labels.classes)
