@@ -19,8 +19,7 @@ process RECEIVE {
     val code
 
     output:
-    tuple val(trajectory), path("${node.id}/deliveries.csv"), emit: tables // trajectory, what has become of each patch
-    tuple val(trajectory), path("${node.id}/query.csv"), emit: queries // trajectory, the patches that are handed out now
+    path "${node.id}/{query,deliveries}.csv" // the patches that are handed out now, and what has become of each
     tuple val(trajectory), path("answered/${node.id}.csv"), path("answered/${node.id}.h5"), emit: answers, optional: true // trajectory, patches that are labelled, their masks
     tuple val(node), path("waiting/${node.id}.csv"), topic: 'labels', optional: true // node, what is missing
     path "${node.id}/received/*", optional: true

@@ -81,11 +81,15 @@ workflow ACTIVE_LEARNING {
     // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
     // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
     // it: its number must be right, and no task may be passed over (functions/site.nf). RECEIVE's word that people are
-    // awaited stands for all that cannot be made until then.
-    labels = channel.topic('labels')
-        .flatMap { node, file -> file.name.endsWith('.h5') ? [[node, file]] : owed_nodes(plan, node).collect { owed -> [owed, null] } }
+    // awaited, a table, stands for all that cannot be made until then.
+    rounds = channel.topic('labels')
+        .flatMap { node, file -> file.name.endsWith('.h5') ? [[node, file]] : owed_nodes(plan, node).collect { owed -> [owed, file] } }
         .take(annotation_rounds(plan))
-        .filter { _node, masks -> masks }
+        .branch { _node, file ->
+            made: file.name.endsWith('.h5')
+            awaited: true
+        }
+    labels = rounds.made
 
     // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
@@ -170,7 +174,7 @@ workflow ACTIVE_LEARNING {
     )
     answered = queried.filter { trajectory, _query, _masks, _files, _images, _oracle, _reference, _need -> !by_people(row_of(plan, trajectory)) }
         .mix(
-            with_dataset(PEOPLE.out.answers.join(asked), prepared).map { trajectory, query, truth, masks, files, images, _oracle, reference, need ->
+            with_dataset(PEOPLE.out.join(asked), prepared).map { trajectory, query, truth, masks, files, images, _oracle, reference, need ->
                 [trajectory, query, masks, files, images, truth, reference, need]
             }
         )
@@ -182,7 +186,7 @@ workflow ACTIVE_LEARNING {
         [node, [node: node.id, cycle: 0], images, oracle, [], [], need.annotate]
     }
     ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
-    PROGRESS(plan, labels, EVALUATE.out.metrics, PEOPLE.out.tables, told)
+    PROGRESS(plan, labels, EVALUATE.out.metrics, rounds.awaited, told)
 
     // [uncertainty maps that a query, and pictures of it, have read, how many queries read them]
     read = (values.view_patches ? VIEWS.out : QUERY.out.queries).join(asked)

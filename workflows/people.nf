@@ -43,6 +43,5 @@ workflow PEOPLE {
     RECEIVE(deliveries, code_digest('receive'))
 
     emit:
-    answers = RECEIVE.out.answers // [trajectory, patches that are labelled, their masks]
-    tables = RECEIVE.out.tables // [trajectory, what has become of each patch]
+    RECEIVE.out.answers // [trajectory, patches that are labelled, their masks]
 }

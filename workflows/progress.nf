@@ -3,14 +3,14 @@
  * evaluated, and at the end the mean Dice of each strategy.
  */
 include { delivery_folder ; package_folder } from '../functions/people.nf'
-include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; node_of ; owed_nodes ; row_of } from '../functions/plan.nf'
+include { annotation_rounds ; labelled_patches ; node_id ; node_ids ; owed_nodes ; row_of } from '../functions/plan.nf'
 
 workflow PROGRESS {
     take:
     plan // rows, see functions/plan.nf
     labels // [node, label masks]
     metrics // [node, metrics]
-    deliveries // [trajectory, what people have delivered]
+    awaited // [node, table of what people have delivered], for nodes that wait and all that follow from them
     told // filled here: evaluated, id of a node -> [older, dice]; awaited, id of a node -> [node, patches, those not there]
 
     main:
@@ -31,12 +31,9 @@ workflow PROGRESS {
             log.info(training_line(plan, seen, node))
         }
     }
-    deliveries.subscribe { trajectory, table ->
-        def node = node_of(plan, trajectory)
-        def states = table.size() ? table.splitCsv(header: true).findAll { row -> row.case }*.state : []
-        def missing = states.count { state -> !(state in ['done', 'refused']) }
-        if( missing || !states )
-            told.awaited[node.id] = [node: node, patches: states.size(), missing: missing]
+    awaited.filter { node, table -> table.baseName == node.id }.subscribe { node, table ->
+        def states = table.size() ? table.splitCsv(header: true).findAll { row -> row.case }*.state : [] // empty: -stub-run
+        told.awaited[node.id] = [node: node, patches: states.size(), missing: states.count { state -> !(state in ['done', 'refused']) }]
     }
     metrics.subscribe(
         onNext: { node, file ->

@@ -1,0 +1,100 @@
+"""People in the loop: a run hands out patches and ends, label files come back, and -resume goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import annotator
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from conftest import VERSIONS, Run, run_nextflow
+
+from nnactive_nf.core.labels import read_labels
+from nnactive_nf.phantom.folder import write_phantom
+from nnactive_nf.prepare.run import Settings, prepare
+
+pytestmark = pytest.mark.pipeline
+
+START = Path("results/annotation/scans-main-s12345/cycle_00")
+NEXT = Path("results/annotation/scans-main-bald-s12345/cycle_01")
+CLASSES = [("organ", 1), ("Tail", 2), ("lesion", 3)]
+
+
+def run(folder: Path, *args: object, **params: object) -> Run:
+    small: dict[str, Any] = {"strategies": "bald", "cycles": 2, "epochs": 1, "iterations": 4, "view_patches": 0}
+    return run_nextflow(
+        folder, "-profile", "test", *args, input="scans", oracle="people", **{**small, **params}, measured=False
+    )
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A launch folder with a raw folder `truth`, and `scans`, in which one case of the pool and no other has labels."""
+    write_phantom(tmp_path / "truth", seed=1, cases=8)
+    annotator.strip(tmp_path / "truth", tmp_path / "scans", ["phantom_003"])
+    return tmp_path
+
+
+def test_a_pool_is_labelled_by_people(scans: Path) -> None:
+    first = run(scans)
+    assert first.returncode == 0, first.output
+    assert "12 of 12 patches of cycle 0 are to be labelled" in first.stdout
+    assert f"put the files in {scans / START}/labels" in first.stdout
+    tasks = pd.read_csv(scans / START / "tasks.csv")
+    assert len(tasks) == 12 and "phantom_003" not in set(tasks["case"])
+    assert first.tasks()["HAND_OUT"] == 1 and not first.tasks()["TRAIN"]
+
+    cases = sorted(set(tasks["case"]))
+    annotator.label(scans / "truth", scans / START, cases=cases[:2], classes=CLASSES)
+    (scans / START / "labels" / "notes.nii.gz").write_text("no image")
+    part = run(scans, "-resume")
+    left = int((~tasks["case"].isin(cases[:2])).sum())
+    assert f"{left} of 12 patches of cycle 0 are to be labelled" in part.stdout
+    told = pd.read_csv(scans / START / "deliveries.csv")
+    assert list(told["state"]).count("done") == 12 - left
+    assert told.iloc[-1]["file"] == "notes.nii.gz" and told.iloc[-1]["note"] == "is for no case of this query"
+
+    annotator.label(scans / "truth", scans / START, classes=CLASSES)
+    trained = run(scans, "-resume")
+    assert "8 of 8 patches of cycle 1 are to be labelled" in trained.stdout, trained.output
+    assert (scans / "results" / "report.html").exists()
+    handed_out = (scans / NEXT / "query.csv").read_bytes()
+    start = read_labels(scans / "results/labels/scans-main-s12345/labels_c00.h5")
+    check_truth(scans, start, 12)
+
+    # A correction: what is handed out stays, and what rests on the first labels is made anew.
+    (file,) = (scans / START / "labels").glob(f"{cases[0]}.*")
+    image = sitk.ReadImage(str(file))
+    sitk.WriteImage(sitk.ChangeLabel(image, {1: 3}), str(file), True)
+    annotator.label(scans / "truth", scans / NEXT, classes=CLASSES)
+    done = run(scans, "-resume")
+    assert done.returncode == 0 and "Done." in done.stdout, done.output
+    assert (scans / NEXT / "query.csv").read_bytes() == handed_out
+    assert done.tasks("COMPLETED")["TRAIN"] == 4
+    corrected = read_labels(scans / "results/labels/scans-main-bald-s12345/labels_c01.h5")
+    assert 1 in start.masks[cases[0]] and 1 not in corrected.masks[cases[0]]
+    assert len(list((scans / START / "received").glob(f"*-{file.name}"))) == 2
+
+
+def check_truth(scans: Path, labels: Any, patches: int) -> None:
+    """Labels in all patches are those that PREPARE makes of the whole label files."""
+    settings = Settings("scans", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
+    prepare(scans / "truth", settings, 1, scans / "p", scans / "oracle.h5", scans / "reference.h5")
+    truth = read_labels(scans / "oracle.h5", "oracle").masks
+    rows = labels.patches[labels.patches["cycle"] == 0]
+    assert len(rows) == patches and set(labels.patches["case"]) - set(rows["case"]) == {"phantom_003"}
+    for case in set(labels.patches["case"]) & set(truth):
+        for box in labels.boxes(case):
+            np.testing.assert_array_equal(labels.masks[case][box.slices], truth[case][box.slices])
+
+
+def test_the_newest_nextflow_waits_and_goes_on(scans: Path) -> None:
+    first = run(scans, "-stub-run", "-profile", "test,stub", version=VERSIONS[1])
+    assert first.returncode == 0, first.output
+    assert "patches of cycle 0 are to be labelled" in first.stdout
+    (scans / START / "labels").mkdir()
+    more = run(scans, "-stub-run", "-profile", "test,stub", "-resume", version=VERSIONS[1])
+    assert more.returncode == 0 and "patches of cycle 1 are to be labelled" in more.stdout, more.output
