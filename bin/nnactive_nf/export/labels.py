@@ -57,7 +57,7 @@ def write_raw_folder(folder: Path, labels_file: Path, grids: Mapping[str, CaseGr
     Raises:
         UserError: the raw data set lacks a case.
     """
-    raw = list_raw(images)
+    raw = list_raw(images, people=True)  # labels are what is exported
     classes, cases = read_patches(labels_file).classes, {case.name: case for case in raw.cases}
     number = 0
     for name, mask in each_mask(labels_file, classes):

@@ -51,7 +51,7 @@ def raw_loader(images: Path, ensemble: Ensemble) -> Loader:
     Raises:
         UserError: when it is asked for a case that the raw data set lacks.
     """
-    raw = list_raw(images)
+    raw = list_raw(images, people=True)  # labels are of no use here
     paths = {case.name: [str(path) for path in case.images] for case in raw.cases}
     reader: type[BaseReaderWriter] = ensemble.plans.image_reader_writer_class
 

@@ -88,7 +88,7 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
     if raw is None or why:
         return Unknown(why, assumed_plans())
     try:
-        dataset = list_raw(raw, test_folder=row.test_folder)
+        dataset = list_raw(raw, test_folder=row.test_folder, people=row.oracle == "people")
         drawn = evenly(dataset.cases, LOOKED_AT)
         heads = [read_head(case.images[0], dataset.reader) for case in drawn]
         cropped = crop(heads, drawn, dataset)

@@ -38,6 +38,7 @@ class Row:
         held_out: the test set, where it is given by names.
         test_folder: whether it is nnU-Net's imagesTs.
         demands: what is held against the data.
+        oracle: who labels, the data set's labels or people.
     """
 
     dataset: str
@@ -71,6 +72,7 @@ class Row:
     segments: int
     patients: bool
     demands: Demands
+    oracle: str = "labels"
 
     @property
     def key(self) -> tuple[str, str]:
