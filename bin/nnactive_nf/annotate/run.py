@@ -107,13 +107,10 @@ def whole_pool(dataset: Dataset) -> pd.DataFrame:
 
 def _row(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
     """Place and voxel counts of one patch."""
-    counts = {
-        class_column(name): int(np.count_nonzero(truth == value))
-        for name, value in zip(classes.names, classes.values, strict=True)
-    }
+    counts = {class_column(name): number for name, number in classes.counts(truth).items()}
     z, y, x = box.start_zyx
     dz, dy, dx = box.size_zyx
-    foreground = sum(counts[class_column(classes.names[index])] for index in classes.foreground)
+    foreground = box.voxels - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
     where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
     return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
 

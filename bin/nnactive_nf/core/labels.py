@@ -73,7 +73,8 @@ class Labels:
 
     def digest(self) -> str:
         """SHA-256 of what a training sees of the labels: classes, cases, masks. Not of names, scores or order."""
-        sha = hashlib.sha256(json.dumps([self.classes.names, self.classes.values]).encode())
+        classes = [self.classes.names, self.classes.values, *([self.classes.regions] if self.classes.regions else [])]
+        sha = hashlib.sha256(json.dumps(classes).encode())
         for case in sorted(self.masks):
             mask = np.ascontiguousarray(self.masks[case])
             sha.update(f"{case} {mask.shape} {mask.dtype.str} ".encode())
@@ -82,13 +83,13 @@ class Labels:
 
 
 def class_column(name: str) -> str:
-    """Column of the patch table that counts the voxels of a class."""
+    """Column of the patch table that counts the voxels of a class or region."""
     return f"voxels_{name}"
 
 
 def empty_patches(classes: Classes) -> pd.DataFrame:
     """Patch table without rows, with all its columns and types."""
-    types = PATCH_COLUMNS | {class_column(name): "int64" for name in classes.names}
+    types = PATCH_COLUMNS | {class_column(name): "int64" for name in classes.named}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
 
 
@@ -108,6 +109,8 @@ def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:
         "class_values": list(labels.classes.values),
         "ignore_value": labels.classes.ignore_value,
     }
+    if labels.classes.regions:
+        attributes["regions"] = json.dumps(labels.classes.regions)
     with create_hdf5(path, kind, VERSION, attributes) as file:
         cases = file.create_group("cases")
         for case in sorted(labels.masks):
@@ -176,7 +179,7 @@ def _read_head(path: Path, file: h5py.File) -> Labels:
 
 def _read_classes(path: Path, file: h5py.File) -> Classes:
     names, values = ([*file.attrs[f"class_{key}"]] for key in ("names", "values"))
-    return Classes.read(names, values, str(path))
+    return Classes.read(names, values, str(path), json.loads(file.attrs.get("regions", "[]")))
 
 
 def each_mask(path: Path, classes: Classes, kind: str = "labels") -> Iterator[tuple[str, Mask]]:

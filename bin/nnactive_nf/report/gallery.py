@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from nnactive_nf.core.design import Design, Trajectory
 from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
+from nnactive_nf.core.labels import read_patches
 from nnactive_nf.report.look import CLASS_COLOURS
 
 VIEWS_VERSION = 1
@@ -53,7 +54,7 @@ LEVELS = [
 class Crop:
     """One queried patch with its surroundings.
 
-    Arrays are `[z, y, x]`, a voxel of theirs being `stride_zyx` of the image; `label` is 0 unlabelled, 1 + class index.
+    Arrays are `[z, y, x]`, a voxel of theirs being `stride_zyx` of the image; `label` is 0 unlabelled, 1 + label index.
     """
 
     rank: int
@@ -199,13 +200,13 @@ def _label(
 
 
 def gallery(design: Design, queries: Sequence[Query], budget: int = BYTES) -> dict[str, Any]:
-    """What the page needs of the pictures: queries by key, and per trajectory which query made which cycle.
+    """What the page needs of the pictures: queries by key, per trajectory which query made which cycle, label names.
 
     The richest level that keeps all sprites within `budget` is taken; below the poorest, later queries go without.
     """
     index: dict[str, dict[str, str]] = {t.id: {} for t in design.trajectories}
     if not queries:
-        return {"queries": {}, "index": {}, "left_out": 0}
+        return {"queries": {}, "index": {}, "left_out": 0, "labels": {}}
     for query in queries:
         for owner in query.owners:
             index[owner][str(query.cycle)] = query.key
@@ -216,7 +217,16 @@ def gallery(design: Design, queries: Sequence[Query], budget: int = BYTES) -> di
             break
     assert packed is not None
     index = {name: {c: key for c, key in by_cycle.items() if key in packed} for name, by_cycle in index.items()}
-    return {"queries": packed, "index": {name: of for name, of in index.items() if of}, "left_out": left_out}
+    index = {name: of for name, of in index.items() if of}
+    return {"queries": packed, "index": index, "left_out": left_out, "labels": label_names(design, queries)}
+
+
+def label_names(design: Design, queries: Sequence[Query]) -> dict[str, list[str]]:
+    """Names of the labels that pictures are painted with, by data set: with regions these are not what is measured."""
+    dataset_of = {t.id: t.dataset for t in design.trajectories}
+    files = {dataset_of[query.owners[0]]: query.labels for query in reversed(queries) if query.labels is not None}
+    found = {dataset: read_patches(path).classes for dataset, path in files.items()}
+    return {name: [classes.described(index) for index in range(len(classes))] for name, classes in found.items()}
 
 
 def _pack(queries: Sequence[Query], level: Level, budget: int, stop: bool) -> tuple[dict[str, Any] | None, int]:

@@ -83,7 +83,10 @@ def page(
         **content.figure_data(tables),
         "gallery": pictures,
         "colours": colour_table(),
-        "classColours": {dataset: class_colours(["background", *tables.classes(dataset)[1:]]) for dataset in datasets},
+        "classColours": {
+            dataset: class_colours(pictures["labels"].get(dataset, ["background", *tables.classes(dataset)[1:]]))
+            for dataset in datasets
+        },
         "trajectories": [
             {"id": t.id, "dataset": t.dataset, "regime": t.regime, "strategy": t.strategy, "seed": t.seed}
             for t in design.trajectories
