@@ -15,10 +15,13 @@ import pytest
 import SimpleITK as sitk
 import tiny
 import torch
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from plan import make_row, write_plan
 
 from nnactive_nf.analyse.study import Study, _read_pool
 from nnactive_nf.annotate.run import annotate
+from nnactive_nf.check.sizes import sizes
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.design import Design
@@ -26,16 +29,22 @@ from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.grid import CaseGrid
+from nnactive_nf.core.heads import read_head
 from nnactive_nf.core.labels import Labels, read_labels, write_labels
 from nnactive_nf.core.nnunet import load_fold
 from nnactive_nf.core.plans import check_nnunet_json, heads_of
 from nnactive_nf.core.query_table import write_query
-from nnactive_nf.core.raw import list_raw
+from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.evaluate.measures import Calibration
 from nnactive_nf.evaluate.run import add_calibration
 from nnactive_nf.export.maps import write_maps
 from nnactive_nf.export.model import write_model
+from nnactive_nf.forecast.images import Images, images_of
+from nnactive_nf.forecast.plan import read_plan
+from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.predict.entropy import EnsembleAccumulator, predictive_entropy
+from nnactive_nf.prepare.run import Settings as PrepareSettings
+from nnactive_nf.prepare.run import _write_dataset
 from nnactive_nf.prepare.split import class_table
 from nnactive_nf.query.randomly import guaranteed
 from nnactive_nf.report.gallery import Query, label_names
@@ -104,6 +113,23 @@ def test_what_is_no_region_is_told_in_one_line(core: list[Any], order: Any, mess
     assert caught.value.lines[0].startswith(f"{tmp_path}/dataset.json: {message}") and len(caught.value.lines) == 1
 
 
+def test_sizes_count_a_networks_outputs_and_the_start_counts_regions(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "raw", seed=1, cases=4, variant="regions")
+    raw = list_raw(tmp_path / "raw")
+    heads = {case.name: read_head(case.images[0], raw.reader) for case in raw.cases}
+    told = sizes(raw, heads, {case.name: case.name for case in raw.cases}, "3d_fullres", 0.25)
+    assert (told["channels"], told["classes"]) == (2, 2)
+    row = read_plan(write_plan(tmp_path / "plan.json", [make_row("random", source="phantom", phantom_cases=4)]))[0].row
+    images = images_of(row, tmp_path / "raw")
+    assert isinstance(images, Images) and (images.classes, images.targets) == (2, 2)
+    labels = {"background": 0, "organ": 2, "lesion": 5}
+    (tmp_path / "raw" / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "T1", "1": "T2"}, "labels": labels, "file_ending": ".nii.gz"})
+    )
+    images = images_of(row, tmp_path / "raw")
+    assert isinstance(images, Images) and (images.classes, images.targets) == (3, 2)
+
+
 # ---- files between the stages --------------------------------------------------------------------------------------
 
 
@@ -121,6 +147,27 @@ def test_digests_count_the_order_of_regions_and_are_the_old_ones_without_them() 
     assert len(digests) == 3
     plain = Labels("x", "n", 0, tiny.CLASSES).digest()
     assert plain == hashlib.sha256(b'[["background", "head", "tail"], [0, 2, 7]]').hexdigest()
+
+
+def test_a_prepared_data_set_says_its_regions_and_counts_their_order(tmp_path: Path) -> None:
+    found = {}
+    for name, classes in (("straight", STRAIGHT), ("swapped", SWAPPED), ("plain", tiny.CLASSES)):
+        raw = RawDataset(Path(), classes, ("MRI",), ".nii.gz", SimpleITKIO, ())
+        settings = PrepareSettings("x", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8)
+        (tmp_path / name).mkdir()
+        _write_dataset(tmp_path / name, raw, settings, {}, [])
+        found[name] = json.loads((tmp_path / name / "dataset.json").read_text())
+        told = json.loads((tmp_path / name / "nnunet_dataset.json").read_text())
+        assert [*told["labels"].items()] == [*classes.for_nnunet(ignore=True)["labels"].items()]
+        again = Classes.read(
+            found[name]["class_names"], found[name]["class_values"], "", found[name].get("regions", [])
+        )
+        assert again == classes
+    assert found["straight"]["digest"] != found["swapped"]["digest"]
+    # Without regions it is the digest of plans, nnU-Net's file and images, as it was before there were any.
+    content = {"plans": {}, "nnunet": told, "images": {}}
+    assert found["plain"]["digest"] == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert "regions" not in found["plain"]
 
 
 def nnunet_json(**changes: Any) -> dict[str, Any]:
