@@ -25,7 +25,7 @@ from nnactive_nf.check.sizes import sizes
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.design import Design
-from nnactive_nf.core.ensemble import Ensemble
+from nnactive_nf.core.ensemble import Ensemble, probability_in_place
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.grid import CaseGrid
@@ -254,6 +254,18 @@ def test_trainings_look_for_patches_by_region(dataset: Dataset, tmp_path: Path) 
     assert [*voxels] == [(1, 2, 3), (2, 3), 3, (-1, 0, 1, 2, 3)]
     assert (voxels[1, 2, 3], voxels[2, 3], voxels[3]) == ([0, 1, 2], [1, 2], [2])
     assert len(voxels[-1, 0, 1, 2, 3]) == (mask != CLASSES.ignore_value).sum()
+
+
+def test_probabilities_of_regions_are_each_ones_own(dataset: Dataset, tmp_path: Path) -> None:
+    logits = torch.linspace(-9, 9, 3 * 2 * 3 * 4).reshape(3, 2, 3, 4)
+    found = logits.clone()
+    probability_in_place(found, regions=True)
+    torch.testing.assert_close(found, 1 / (1 + torch.exp(-logits)))
+    folds = tiny.checkpoints(tmp_path / "folds", dataset, 1, patch=(4, 4, 4), features=2)
+    ensemble = Ensemble(folds, torch.device("cpu"), 0.5, False)
+    assert ensemble.regions and ensemble.channels == 3
+    of_image = ensemble.probabilities(0, dataset.network_image("a"))
+    assert of_image.shape == (3, *SHAPES["a"]) and (of_image.sum(dim=0) - 1).abs().max() > 0.1
 
 
 def test_entropies_of_regions_equal_the_plain_loops() -> None:

@@ -45,7 +45,7 @@ def write_training_folder(
         index = dataset.to_network_grid(dataset.classes.to_index(labels.masks[case]))[None].astype(np.int16)
         # nnU-Net's keys: foreground labels or regions, and for "anywhere annotated" all labels with -1 in front.
         parts = dataset.classes.for_nnunet(ignore=False)["labels"].values()
-        keys = [*(tuple(p) if isinstance(p, list) else p for p in parts if p != 0), (-1, *range(len(dataset.classes)))]
+        keys = [*(part for part in parts if part != 0), (-1, *range(len(dataset.classes)))]
         properties = dataset.properties(case)
         # Free voxels are background that was labelled for nothing: they count in the loss, but no patch goes there for
         # their sake, or large empty margins would take most of them.
