@@ -81,7 +81,7 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
     if (!box) return;
     const corners = [box.low, box.high].map((corner) => nv.frac2mm(toFrac(corner), 0, true));
     nv.pivot3D = [0, 1, 2].map((k) => (corners[0][k] + corners[1][k]) / 2);
-    nv.furthestFromPivot = Math.hypot(...[0, 1, 2].map((k) => corners[0][k] - corners[1][k])) / 2;
+    nv.furthestFromPivot = Math.hypot(...[0, 1, 2].map((k) => corners[0][k] - corners[1][k])) * 0.65; // half of it, and room beside
   };
   function drawSlice(pen, tile, at) {
     const across = fileAxis(tile.axCorSag);
@@ -180,6 +180,13 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
     upload(true);
   }
 
+  /** Put an image below the uncertainty. By hand, since NiiVue fills its textures anew with each volume that comes or goes. */
+  function place(image) {
+    nv.volumes = uncertainty ? [image, uncertainty] : [image];
+    nv.back = image;
+    nv.overlays = nv.volumes.slice(1);
+    nv.updateGLVolume();
+  }
   function arrange() {
     const plane = PLANES[mode], isSolid = mode === "3d";
     if (isSolid !== Boolean(nv.opts.smoothDrawing)) {
@@ -193,7 +200,11 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
       ]);
     }
     // In 3D the image would hide what lies in it.
-    if (nv.volumes.length) nv.setOpacity(0, isSolid ? 0 : 1);
+    if (nv.volumes.length) {
+      nv.volumes[0].opacity = isSolid ? 0 : 1;
+      nv.renderShader.use(nv.gl);
+      nv.gl.uniform1f(nv.renderShader.uniforms.backOpacity, nv.volumes[0].opacity);
+    }
     nv.setDrawOpacity(isSolid ? 1 : opacity.labels);
     nv.setSliceType(isSolid ? 4 : plane ?? 3);
     if (plane !== undefined && axes) axis = fileAxis(plane);
@@ -201,7 +212,11 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
   function setOpacity(name, value) {
     opacity[name] = value;
     if (name === "labels") nv.setDrawOpacity(value);
-    else if (uncertainty) nv.setOpacity(1, value);
+    else if (uncertainty) {
+      uncertainty.opacity = value;
+      nv.refreshLayers(uncertainty, 1);
+      nv.drawScene();
+    }
   }
 
   const viewer = {
@@ -213,16 +228,14 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
       try {
         const load = (bytes, name) => NVImage.loadFromUrl({ url: name, name, buffer: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) });
         nv.closeDrawing();
-        for (const image of [...nv.volumes]) nv.removeVolume(image);
         images = await Promise.all(given.channels.map((bytes, k) => load(bytes, `channel${k}.nii`)));
-        nv.addVolume(images[0]);
         orient(images[0]);
         uncertainty = given.uncertainty && await load(given.uncertainty, "uncertainty.nii");
         if (uncertainty) { // the more, the less transparent
           const highest = uncertainty.global_max || 1;
           Object.assign(uncertainty, { colormap: "inferno", opacity: opacity.uncertainty, colormapType: MORE_IS_DENSER, cal_min: highest, cal_max: highest });
-          nv.addVolume(uncertainty);
         }
+        place(images[0]);
         nv.createEmptyDrawing();
         arrange();
       } finally {
@@ -245,7 +258,7 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
     },
     write,
     read,
-    fit(margin = 1.3) {
+    fit(margin = 1.1) {
       nv.scene.crosshairPos = middle(box.low.map((low, k) => Math.floor((low + box.high[k] - 1) / 2)));
       const size = axes.map((one, k) => one.n / (box.high[k] - box.low[k]));
       const zoom = Math.max(1, Math.min(...size) / margin);
@@ -275,9 +288,7 @@ async function niivueViewer({ canvas, overlay, classes, changed, moved, windowed
     setOpacity,
     setChannel(k) {
       images[k].opacity = nv.volumes[0].opacity;
-      nv.volumes = [images[k], ...nv.volumes.slice(1)]; // the drawing stays, as no volume is added or removed
-      nv.back = images[k];
-      nv.updateGLVolume();
+      place(images[k]);
       windowed(images[k].cal_min, images[k].cal_max);
       tellPlace();
     },
