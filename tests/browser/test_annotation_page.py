@@ -411,6 +411,31 @@ def test_work_is_there_after_the_window_was_closed(page: Page):
     assert f"{16 - done - 1} patches that are not done" in page.text_content("#message")
 
 
+@pytest.mark.hippocampus
+def test_a_real_case_is_labelled(browser: Browser, viewer: str, hippocampus: Path, tmp_path: Path):
+    """Its segmentation, in its patch, comes back with one stroke more."""
+    image, label = (hippocampus / folder / "hippocampus_004.nii.gz" for folder in ("imagesTr", "labelsTr"))
+    given = nibabel.load(label)
+    low, high = (8, 14, 8), (28, 34, 28)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    start = np.full(given.shape, UNDECIDED, np.uint8)
+    start[box] = np.asarray(given.dataobj)[box]
+    case = PageCase("real", [("MRI", image.read_bytes())], nifti(start, given.affine), None, [PagePatch(1, low, high)])
+    classes = [("background", 0), ("Anterior", 1), ("Posterior", 2)]
+    text = page_text("Made-up query, cycle 1", [case], classes, UNDECIDED, viewer)
+    page, heard = open_page(browser, tmp_path / "index.html", text)
+    page.evaluate("annotation.useSize(1)")
+    page.keyboard.press("2")
+    page.mouse.click(*on_page(page, given.affine, (20, 30, 25))[0])
+    page.keyboard.press("d")
+    start[20, 30, 25] = 2
+    back = nibabel.Nifti1Image.from_bytes(gzip.decompress(saved(page)["real.nii.gz"]))
+    np.testing.assert_array_equal(np.asarray(back.dataobj), start)
+    np.testing.assert_array_equal(back.affine, given.affine)
+    assert heard == []
+    page.context.close()
+
+
 def test_without_the_viewer_patches_are_shown_and_time_is_counted(browser: Browser, tmp_path: Path):
     """A minute without a movement counts, no more."""
     text = page_text("Made-up query, cycle 1", [one_case("one", 1, affine_of(TURNED), False)], CLASSES, UNDECIDED, None)
