@@ -42,11 +42,12 @@ function plainViewer({ canvas, overlay, classes, moved, windowed }) {
     view.setLineDash(at[axis] >= box.low[axis] && at[axis] < box.high[axis] ? [] : [5, 5]);
     const [dx, dy] = [width / shape[u], height / shape[v]];
     view.strokeRect(left + box.low[u] * dx, top + box.low[v] * dy, (box.high[u] - box.low[u]) * dx, (box.high[v] - box.low[v]) * dy);
-    Object.assign(view, { fillStyle: "#c0ccd8", font: "15px system-ui, sans-serif", textBaseline: "middle", textAlign: "center" });
-    view.fillText(DIRECTIONS[axes[u]], left + 12, top + height / 2);
-    view.fillText(axes[u], left + width - 12, top + height / 2);
-    view.fillText(DIRECTIONS[axes[v]], left + width / 2, top + 12);
-    view.fillText(axes[v], left + width / 2, top + height - 12);
+    view.setLineDash([]);
+    Object.assign(view, { font: "600 15px system-ui, sans-serif", textBaseline: "middle", textAlign: "center", fillStyle: "#e6edf3", strokeStyle: "#000", lineWidth: 3 });
+    for (const [text, x, y] of [[DIRECTIONS[axes[u]], left + 12, top + height / 2], [axes[u], left + width - 12, top + height / 2], [DIRECTIONS[axes[v]], left + width / 2, top + 12], [axes[v], left + width / 2, top + height - 12]]) {
+      view.strokeText(text, x, y);
+      view.fillText(text, x, y);
+    }
     moved(at, number(images[channel], at), uncertainty ? number(uncertainty, at) : null);
   }
   const finite = (voxels) => Array.from(voxels.length > 20000 ? voxels.filter((_, i) => i % Math.ceil(voxels.length / 20000) === 0) : voxels, Number).filter(Number.isFinite).sort((a, b) => a - b);
