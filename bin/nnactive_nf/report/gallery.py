@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from nnactive_nf.core.design import Design, Trajectory
 from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.labels import read_patches
-from nnactive_nf.report.look import CLASS_COLOURS
 
 VIEWS_VERSION = 1
 MOST_VOXELS = 256  # of a picture along an axis; more than QUERY keeps
@@ -386,12 +385,3 @@ def _edges(offset: Sequence[int], size: Sequence[int], axis: int) -> tuple[int, 
 def colour_table() -> list[str]:
     """The 256 colours of uncertainty, as hex, for the page."""
     return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps["inferno"](np.arange(256))]
-
-
-def class_colours(names: Iterable[str]) -> list[dict[str, str]]:
-    """Colours of classes by index, background first."""
-    colours = ["#9aa0a6", *CLASS_COLOURS]
-    return [
-        {"name": name, "colour": colours[0] if place == 0 else colours[1 + (place - 1) % len(CLASS_COLOURS)]}
-        for place, name in enumerate(names)
-    ]

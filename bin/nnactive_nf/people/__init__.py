@@ -1,0 +1,1 @@
+"""People in the loop: what they get to label patches with, and what comes back from them."""
