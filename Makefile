@@ -20,6 +20,7 @@ help:
 setup:
 	@setup/nextflow.sh
 	@setup/venv.sh
+	@setup/niivue.sh
 
 setup-tests: setup
 	@setup/venv.sh tests

@@ -33,7 +33,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from nnactive_nf.core.ensemble import Ensemble, softmax_in_place
+from nnactive_nf.core.ensemble import Ensemble, probability_in_place
 from nnactive_nf.core.uncertainty import create_uncertainty, write_case
 from nnactive_nf.predict.entropy import EnsembleAccumulator, predictive_entropy
 from nnactive_nf.predict.run import case_maps
@@ -63,7 +63,7 @@ class Clock:
 def fold(number: int) -> torch.Tensor:
     """A fold's probabilities `[C, z, y, x]`, made in their own memory as the network's are."""
     values = torch.randn((CLASSES, *SHAPE), generator=torch.Generator().manual_seed(number)).mul_(3)
-    softmax_in_place(values)
+    probability_in_place(values, regions=False)
     return values
 
 

@@ -52,6 +52,9 @@ build_sif() { # build_sif [--sandbox]
 }
 
 case "${1:-}" in
+    image | sif | folder) "$root/setup/niivue.sh" ;;
+esac
+case "${1:-}" in
     image) build_image ;;
     sif) build_sif ;;
     folder) build_sif --sandbox ;;

@@ -54,6 +54,13 @@ class Problem:
     size: int
     names: tuple[str, ...] = ("background", "head", "tail")
     class_values: tuple[int, ...] = (0, 2, 7)
+    regions: tuple[tuple[str, tuple[int, ...]], ...] = ()  # name and values; maps have a channel for each
+
+    def targets(self) -> list[tuple[str, tuple[int, ...], int]]:
+        """Name, values and channel of what is to be found."""
+        if self.regions:
+            return [(name, values, place) for place, (name, values) in enumerate(self.regions)]
+        return [(self.names[i], (self.class_values[i],), i) for i in range(1, len(self.names))]
 
     def patch_in(self, case: Case) -> Start:
         return tuple(min(p, n) for p, n in zip(self.patch, case.shape, strict=True))
@@ -194,20 +201,23 @@ def expected_dice(problem: Problem) -> list[Pick]:
 
 def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pick]:
     """Components take turns in each image; quotas over the pool; what classes cannot fill is unstratified."""
-    classes = problem.names[1:]
+    classes = [label for label, _, _ in problem.targets()]
     found: list[tuple[Pick, float]] = []
     for name, case in problem.cases.items():
         pe = case.maps["predictive_entropy"]
         component: dict[str, Score] = {}
-        for place, label in enumerate(classes, start=1):
-            p = case.maps["mean_probability"][place]
-            component[label] = scores(problem, case, lambda v, p=p, pe=pe: float(pe[v]) * float(p[v]))
+        for label, _, channel in problem.targets():
+            p = case.maps["mean_probability"][channel]
+            if problem.regions:
+                component[label] = scores(problem, case, lambda v, p=p: in_or_out(float(p[v])) * float(p[v]))
+            else:
+                component[label] = scores(problem, case, lambda v, p=p, pe=pe: float(pe[v]) * float(p[v]))
         component[ALL] = scores(problem, case, lambda v, pe=pe: float(pe[v]))
         if beta is not None:
             component = {label: noised(problem, name, label, s, beta) for label, s in component.items()}
         n = problem.per_image
         left = {
-            label: max(1, math.floor(n * fraction / len(problem.names) + 1e-9)) if fraction else 0 for label in classes
+            label: max(1, math.floor(n * fraction / (len(classes) + 1) + 1e-9)) if fraction else 0 for label in classes
         }
         left[ALL] = max(1, math.floor(n * (1 - fraction) + 1e-9)) if fraction < 1 else 0
         most = min(n, sum(left.values()))
@@ -250,6 +260,11 @@ def stratified(problem: Problem, fraction: float, beta: float | None) -> list[Pi
     parts[ALL] = sorted((f[0] for f in found if f[0][2] == ALL), key=key)[:rest]
     parts[ALL] += sorted(unused, key=key)[: rest - len(parts[ALL])]
     return [part[i] for i in range(problem.size) for part in parts.values() if i < len(part)]
+
+
+def in_or_out(p: float) -> float:
+    """Entropy of lying in a region or not."""
+    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
 
 
 def exponential_beta(problem: Problem) -> float:
@@ -342,7 +357,8 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
     case = problem.cases[name]
     rng = problem.rng(name, ALL)
     aware = sum(parts[1:]) > 0
-    present = [i for i in range(1, len(problem.names)) if aware and (case.truth == problem.class_values[i]).any()]
+    masks = [(label, np.isin(case.truth, values)) for label, values, _ in problem.targets()]
+    present = [(label, mask) for label, mask in masks if aware and mask.any()]
     picks: list[Pick] = []
     while len(picks) < count:
         taken = [p[1] for p in picks]
@@ -350,10 +366,10 @@ def draws_of(problem: Problem, name: str, parts: tuple[int, int, int], count: in
         found = None
         if kind >= parts[0]:
             for place in rng.permutation(len(present)):
-                mask = case.truth == problem.class_values[present[place]]
+                label, mask = present[place]
                 start = centred(problem, case, border(mask) if kind >= parts[0] + parts[1] else mask, taken, rng)
                 if start is not None:
-                    found = (name, start, problem.names[present[place]], 0.0)
+                    found = (name, start, label, 0.0)
                     break
         if found is None:
             starts = problem.starts(case, (1, 1, 1))

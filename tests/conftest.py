@@ -43,7 +43,7 @@ VERSIONS = ("25.04", "26.04")
 
 # What a test may lack on a machine. With CI=true all of it is required, the newer Nextflow where its folder is there: a
 # test that would skip for want of it fails. NNACTIVE_REQUIRED (names with commas or blanks) says otherwise.
-PARTS = ("nextflow", "nextflow-versions", "chromium", "slurm", "apptainer", "podman", "hippocampus")
+PARTS = ("nextflow", "nextflow-versions", "chromium", "niivue", "slurm", "apptainer", "podman", "hippocampus")
 
 # What a real cluster is spared: jobs are asked for every two seconds, and root has no rights beyond its user namespace.
 HERE = """

@@ -19,6 +19,11 @@ from nnactive_nf.query.pool import Candidate, Pool
 from nnactive_nf.query.run import Choice, choice_of
 
 VALUES = ("random", "ties", "zeros", "flat")
+# Names whose alphabetical order is not that of the channels.
+REGIONS = Classes.of({"background": 0, "whole": [2, 5, 7], "core": [5, 7], "active": 7}, order=[2, 5, 7])
+OF_REGIONS = {
+    "names": REGIONS.names, "class_values": REGIONS.values, "regions": tuple(region[:2] for region in REGIONS.regions),
+}  # fmt: skip
 
 
 @dataclass
@@ -67,7 +72,8 @@ def problem(seed: int, values: str, strategy: str, images: int = 3, longest: int
     """A random problem: shapes, patch, stride, labelled boxes, free voxels, maps.
 
     `values` says what maps look like: `random`, `ties` (few values), `zeros` (mostly 0), `flat` (one value per map).
-    Where the size is not given, nine problems of ten have room for it; of the others some end in too few candidates.
+    With `**OF_REGIONS` the classes are regions. Where the size is not given, nine problems of ten have room for it; of
+    the others some end in too few candidates.
     """
     rng = np.random.default_rng(seed)
     made = _drawn(rng, seed, values, strategy, images, longest, changes)
@@ -107,7 +113,7 @@ def _drawn(
     made = replace(made, **changes)
     for name in sorted(rng.choice(["a", "b", "B1", "case_10", "case_9"], size=images, replace=False).tolist()):
         shape = tuple(int(n) for n in rng.integers(1, longest + 1, size=3))
-        case = brute.Case(shape, maps=_maps(rng, shape, len(made.names), values))
+        case = brute.Case(shape, maps=_maps(rng, shape, made, values))
         size = made.patch_in(case)
         for _ in range(int(rng.integers(0, 3))):
             start = tuple(int(rng.integers(0, n - p + 1)) for n, p in zip(shape, size, strict=True))
@@ -126,8 +132,8 @@ def _chances(classes: int) -> list[float]:
     return [0.8, *[0.2 / (classes - 1)] * (classes - 1)]
 
 
-def _maps(rng: np.random.Generator, shape: tuple[int, ...], classes: int, values: str) -> dict[str, np.ndarray]:
-    maps = tiny.maps_of(rng, 2, classes, shape)
+def _maps(rng: np.random.Generator, shape: tuple[int, ...], made: brute.Problem, values: str) -> dict[str, np.ndarray]:
+    maps = tiny.maps_of(rng, 2, len(made.regions or made.names), shape, regions=bool(made.regions))
     if values == "random":
         return maps
     for name, old in maps.items():
@@ -146,7 +152,7 @@ def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **change
     """The same problem as a pool; `folder` takes the file of complete masks that oracle-aware strategies read."""
     choice = choice_of(text, cycles=made.cycles)
     rows = [(name, *start, *size) for name, case in made.cases.items() for start, size in case.boxes]
-    classes = Classes(made.names, made.class_values)
+    classes = REGIONS if made.regions else Classes(made.names, made.class_values)
     oracle = None
     if folder is not None:
         oracle = folder / "oracle.h5"

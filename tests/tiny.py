@@ -78,15 +78,15 @@ def prepared(
     channels = next(iter(images.values())).shape[0] if images else 1
     head = {
         "format": FORMAT, "version": VERSION, "name": "tiny", "digest": "0" * 64, "configuration": "3d_fullres",
-        "class_names": list(classes.names), "class_values": list(classes.values),
+        "class_names": list(classes.names), "class_values": list(classes.values), "regions": classes.regions,
         "channels": [f"channel {i}" for i in range(channels)],
     }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(head))
     back = [int(a) for a in np.argsort(transpose)]
     plans = {"transpose_forward": list(transpose), "transpose_backward": back}
     (folder / "plans.json").write_text(json.dumps(plans))
-    labels = {name: index for index, name in enumerate(classes.names)} | {"ignore": len(classes)}
-    nnunet = {"channel_names": {"0": "image"}, "labels": labels, "file_ending": ".nii.gz", "numTraining": len(shapes)}
+    nnunet = {"channel_names": {"0": "image"}, "file_ending": ".nii.gz", "numTraining": len(shapes)}
+    nnunet |= classes.for_nnunet(ignore=True)
     (folder / "nnunet_dataset.json").write_text(json.dumps(nnunet))
     return Dataset.open(folder)
 
@@ -99,6 +99,7 @@ def fold(
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnactive_nf.core.nnunet import FoldCheckpoint, build_network
+    from nnactive_nf.core.plans import heads_of
 
     network = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -116,7 +117,7 @@ def fold(
     whole = {**plans, "label_manager": "LabelManager", "configurations": {"3d_fullres": settings}}
     configuration = PlansManager(whole).get_configuration("3d_fullres")
     torch.manual_seed(seed)
-    channels, heads = len(nnunet_json["channel_names"]), len(nnunet_json["labels"]) - 1
+    channels, heads = len(nnunet_json["channel_names"]), heads_of(nnunet_json)
     weights = build_network(configuration, channels, heads, False).state_dict()
     return FoldCheckpoint(weights, whole, "3d_fullres", dict(nnunet_json), (0, 1, 2), str(seed))
 
@@ -160,7 +161,7 @@ def uncertainty(
     """One shard with these maps per case."""
     names = sorted({name for of_case in maps.values() for name in of_case})
     with create_uncertainty(
-        path, dataset=dataset.name, node="tiny-c00", cycle=cycle, folds=folds, classes=len(dataset.classes),
+        path, dataset=dataset.name, node="tiny-c00", cycle=cycle, folds=folds, classes=len(dataset.classes.channels),
         maps=names, checkpoints=["0" * 64] * folds,
     ) as file:  # fmt: skip
         for case in sorted(maps):
@@ -170,19 +171,28 @@ def uncertainty(
     return path
 
 
-def probabilities(rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int]) -> np.ndarray:
-    """Random probabilities `[fold, class, z, y, x]`, float16 as in files."""
+def probabilities(
+    rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int], regions: bool = False
+) -> np.ndarray:
+    """Random probabilities `[fold, class or region, z, y, x]`, float16 as in files."""
     logits = rng.normal(scale=3, size=(folds, classes, *shape))
+    if regions:
+        return (1 / (1 + np.exp(-logits))).astype(np.float16)
     return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
 
 
-def maps_of(rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int]) -> dict[str, np.ndarray]:
-    """All maps of a case from random probabilities."""
-    fold = probabilities(rng, folds, classes, shape)
+def maps_of(
+    rng: np.random.Generator, folds: int, classes: int, shape: Sequence[int], regions: bool = False
+) -> dict[str, np.ndarray]:
+    """All maps of a case from random probabilities; of regions (the prediction is none that is looked at)."""
+    fold = probabilities(rng, folds, classes, shape, regions)
     mean = fold.mean(axis=0, dtype=np.float64)
 
     def entropy(p: np.ndarray, axis: int) -> np.ndarray:
-        return -np.where(p > 0, p * np.log(np.maximum(p, 1e-30)), 0).sum(axis=axis)
+        def terms(q: np.ndarray) -> np.ndarray:
+            return -np.where(q > 0, q * np.log(np.maximum(q, 1e-30)), 0)
+
+        return (terms(p) + terms(1 - p)).mean(axis=axis) if regions else terms(p).sum(axis=axis)
 
     cells = [-(-n // 4) for n in shape]
     return {

@@ -19,6 +19,8 @@ from nnactive_nf.analyse.write import all_tables, analyse
 from nnactive_nf.core.design import Design
 from nnactive_nf.core.result_tables import COLUMNS
 from nnactive_nf.report.gallery import LEVELS, find_queries, gallery
+from nnactive_nf.report.render import page
+from nnactive_nf.report.tables import Tables
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +121,21 @@ def test_pictures_stay_within_their_budget(made: Made):
     assert len(json.dumps(rich)) > sizes[0] > sizes[1] > sizes[2]
     assert rich["left_out"] == 0
     assert gallery(design, queries, 10_000)["left_out"] > 0
+    assert rich["labels"] == {"phantom": ["background", "head", "tail"]}
     patch = rich["queries"]["phantom-low-bald-s1-c01"]["patches"][0]
     assert patch["uncertainty"].startswith("data:image/webp")
     assert patch["label"].startswith("data:image/png")
     assert LEVELS[0].patches >= len(rich["queries"]["phantom-low-bald-s1-c01"]["patches"]) == 3
+
+
+def test_pictures_have_their_own_legend(tables: Path):
+    """Where classes are regions, what is painted are labels, which no table knows."""
+    names = ["background", "label 2 (in whole)", "lesion (in whole)"]
+    found = Tables.read(Design.read(tables / "design.json"), tables)
+    html = page(found, {"queries": {}, "index": {}, "left_out": 0, "labels": {"phantom": names}}, {}, {}, "x")
+    assert all(f'"name":"{name}"' in html for name in names)
+    plain = page(found, {"queries": {}, "index": {}, "left_out": 0, "labels": {}}, {}, {}, "x")
+    assert '"name":"head"' in plain and '"name":"label 2' not in plain
 
 
 # ---- what a user may get wrong --------------------------------------------------------------------------------------

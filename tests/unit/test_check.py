@@ -279,6 +279,19 @@ def test_what_the_pool_cannot_give(phantom: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_the_start_holds_each_region_twice(tmp_path: Path) -> None:
+    """Four names to two labels and background."""
+    write_phantom(tmp_path / "raw", seed=1, cases=8, variant="regions")
+    head = json.loads((tmp_path / "raw" / "dataset.json").read_text())
+    labels = {"background": 0, "whole": [2, 5], "organ": 2, "lesion": 5}
+    (tmp_path / "raw" / "dataset.json").write_text(
+        json.dumps(head | {"labels": labels, "regions_class_order": [2, 2, 5]})
+    )
+    assert errors_of(tmp_path / "raw", tmp_path, rows=(row(start_size=7),)) == [
+        "--start_size 7: 2 folds and 4 classes (background included) need at least 8 patches"
+    ]
+
+
 def test_the_largest_of_growing_queries_is_what_the_pool_must_give() -> None:
     content = {**asdict(BUDGET), "query_size": [4, 13, 8], "start_strategy": "random", "strategies": ["random"]}
     assert Demands.of(content).budget == replace(BUDGET, query_size=13)

@@ -18,10 +18,6 @@ def test_listing_tells_foreign_folders(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "a": 1}}))
     with pytest.raises(UserError, match="neither nnU-Net's"):
         list_raw(tmp_path)
-    region = {"labels": {"background": 0, "a": [1, 2]}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
-    (tmp_path / "dataset.json").write_text(json.dumps(region))
-    with pytest.raises(UserError, match="region"):
-        list_raw(tmp_path)
 
 
 NNUNET = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "x"}, "file_ending": ".nii.gz"}
@@ -29,14 +25,15 @@ DECATHLON = {
     "labels": {"0": "background", "1": "a"}, "modality": {"0": "x"}, "training": [{"image": "i.nii", "label": "l.nii"}],
 }  # fmt: skip
 LISTED = NNUNET | {"dataset": {"case": {"images": ["i.nii.gz"], "label": "l.nii.gz"}}}
+REGIONS = NNUNET | {"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [1, 2]}
+HEADS = {"nnunet": NNUNET, "msd": DECATHLON, "listed": LISTED, "regions": REGIONS}
 ODD = [None, True, 3, -1.5, "MRI", "", [], [None], ["MRI"], [[1]], {}, {"a": None}, {"0": []}, {"x": {"y": 1}}]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 @pytest.mark.parametrize(
-    ("head", "key"), [(head, key) for head in (NNUNET, DECATHLON, LISTED) for key in head],
-    ids=[f"{name} {key}" for name, head in zip(("nnunet", "msd", "listed"), (NNUNET, DECATHLON, LISTED), strict=True)
-         for key in head],
+    ("head", "key"), [(head, key) for head in HEADS.values() for key in head],
+    ids=[f"{name} {key}" for name, head in HEADS.items() for key in head],
 )  # fmt: skip
 def test_odd_values_in_dataset_json_are_a_user_mistake(tmp_path: Path, head: dict, key: str, odd: object) -> None:
     for path in (

@@ -347,7 +347,7 @@ def test_studies_in_the_docs_are_study_tables() -> None:
 
 def test_data_sets_in_the_docs_are_read(tmp_path: Path) -> None:
     page = ROOT / "docs" / "own_data.md"
-    (head,) = blocks(page, "json")
+    head, with_regions = blocks(page, "json")
     (groups,) = blocks(page, "csv")
     (tree,) = [block.text for block in blocks(page, "text") if "imagesTr" in block.text]
     (tmp_path / "dataset.json").write_text(head.text)
@@ -358,6 +358,8 @@ def test_data_sets_in_the_docs_are_read(tmp_path: Path) -> None:
     raw = list_raw(tmp_path)
     assert [case.name for case in raw.cases] == ["case_001"]
     assert (raw.channels, raw.classes.names) == (("T1", "T2"), ("background", "liver", "tumour"))
+    (tmp_path / "dataset.json").write_text(with_regions.text)
+    assert list_raw(tmp_path).classes.targets == ("whole tumour", "tumour core", "enhancing tumour")
     (tmp_path / "groups.csv").write_text(groups.text)
     cases = ["case_001", "case_002", "case_003"]
     told = case_groups(cases, tmp_path / "groups.csv", None)

@@ -206,3 +206,12 @@ def test_the_command_exports_queries_and_maps_of_results(dataset: Dataset, tmp_p
     assert again.exit_code == 2 and "holds files already; give a new folder" in again.stderr
     neither = CliRunner().invoke(COMMAND, ["--what", "model", "--node", node, "--out", "x"])
     assert neither.exit_code == 2 and "give --results" in neither.stderr
+
+
+def test_nnunet_gets_the_name_that_it_wants_for_background(tmp_path: Path) -> None:
+    classes = Classes(("nothing", "head", "tail"), (0, 2, 7))
+    dataset = tiny.prepared(tmp_path / "prepared", {"a": SHAPE, "t": SHAPE}, test=["t"], classes=classes)
+    paths = tiny.checkpoints(tmp_path / "folds", dataset, 1, patch=(4, 4, 4), features=2)
+    write_model(tmp_path / "model", paths, classes, "x", 0.5, True)
+    assert [*read_json(tmp_path / "model" / "dataset.json")["labels"]] == ["background", "head", "tail", "ignore"]
+    assert read_label_values(tmp_path / "model" / "labels.json")[0] == classes

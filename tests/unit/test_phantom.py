@@ -122,4 +122,4 @@ def test_nothing_is_left_of_a_broken_off_write(tmp_path, monkeypatch):
 def test_unknown_variant_is_named_with_the_known_ones(stage, tmp_path):
     done = stage("phantom", "--variant", "ct", "--out", tmp_path / "x")
     assert done.returncode == 2
-    assert done.stderr == "ERROR: phantom: no variant 'ct', there are mri, two_channels\n"
+    assert done.stderr == "ERROR: phantom: no variant 'ct', there are mri, two_channels, regions\n"

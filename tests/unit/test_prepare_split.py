@@ -176,7 +176,7 @@ def test_the_log_tells_sizes_and_classes(capsys: pytest.CaptureFixture[str]) -> 
     first, second = capsys.readouterr().out.splitlines()
     assert first == "6 cases in the pool, 2 in the test set"
     assert second.startswith(f"{first}; 3 were asked for, but patients stay together")
-    table = class_table({"a": [3, 1], "b": [4, 0]}, NAMES)
+    table = class_table({"a": [3, 1], "b": [4, 0]}, NAMES, 8)
     assert table.splitlines() == ["  background: in 2 of 2 cases, 87.50%", "  rare: in 1 of 2 cases, 12.50%"]
 
 

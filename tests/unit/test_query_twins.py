@@ -42,7 +42,11 @@ TWINS = {
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), values=st.sampled_from(problems.VALUES))
 def test_same_patches_in_the_same_order(text: str, seed: int, values: str) -> None:
-    made = problems.problem(seed, values, "")
+    compare(problems.problem(seed, values, ""), text)
+
+
+def compare(made: brute.Problem, text: str) -> None:
+    """Hold a strategy's choice against its twin's."""
     with tempfile.TemporaryDirectory() as folder:
         pool, choice = problems.pool_of(made, text, Path(folder) if "fg" in text else None)
         made.strategy = choice.name
@@ -55,6 +59,18 @@ def test_same_patches_in_the_same_order(text: str, seed: int, values: str) -> No
         picks = choose(pool, choice, made.size)
     assert problems.plain(picks) == [pick[:3] for pick in wanted]
     assert [pick.score for pick in picks] == pytest.approx([pick[3] for pick in wanted], rel=1e-9, abs=1e-12)
+
+
+REGION_TWINS = [
+    text for text in TWINS if text.startswith(("predictive", "expected_dice", "class_pe", "clasp_pe", "random_fg"))
+]
+
+
+@pytest.mark.parametrize("text", REGION_TWINS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), values=st.sampled_from(problems.VALUES))
+def test_the_same_where_classes_are_regions(text: str, seed: int, values: str) -> None:
+    compare(problems.problem(seed, values, "", **problems.OF_REGIONS), text)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])

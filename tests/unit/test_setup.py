@@ -1,7 +1,8 @@
-"""setup/nextflow.sh: which Nextflow becomes that of the project."""
+"""Which Nextflow becomes that of the project (setup/nextflow.sh), and what fetches the viewer (setup/niivue.sh)."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -17,16 +18,21 @@ NEEDED = (
     "cat",
     "chmod",
     "cksum",
+    "cp",
+    "cut",
     "dirname",
     "grep",
     "head",
     "ln",
     "mkdir",
+    "mktemp",
     "mv",
     "paste",
     "rm",
     "sed",
+    "sha256sum",
     "sort",
+    "tar",
     "tr",
 )
 
@@ -56,9 +62,9 @@ def nextflow(project: Path, version: str) -> Path:
     return path
 
 
-def set_up(project: Path) -> subprocess.CompletedProcess[str]:
+def set_up(project: Path, script: str = "nextflow.sh") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(project / "setup/nextflow.sh")], env={"PATH": f"{project}/.tools/bin:{project}/bin"},
+        ["bash", str(project / "setup" / script)], env={"PATH": f"{project}/.tools/bin:{project}/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -123,3 +129,53 @@ def test_each_locked_package_has_hashes_and_installs_want_them(folder: str):
     assert "://" not in lock, "no index of a machine"
     for path in ("setup/venv.sh", "containers/Containerfile", "containers/nnactive.def"):
         assert "--require-hashes" in (ROOT / path).read_text()
+
+
+CODE = b"the viewer"
+
+
+def viewer(project: Path, digest: str) -> tuple[Path, Path]:
+    """A project that wants the viewer of this digest; where images and the venv take it from."""
+    for name in ("gzip", "rm", "touch"):
+        link = project / "bin" / name
+        link.exists() or link.symlink_to(str(shutil.which(name)))
+    script = project / "setup/niivue.sh"
+    script.write_text(re.sub(r"^want=.*$", f"want={digest}", script.read_text(), flags=re.MULTILINE))
+    shutil.copytree(ROOT / "containers/niivue", project / "containers/niivue", ignore=shutil.ignore_patterns("*.js"))
+    (project / ".venv").mkdir()
+    (project / "packed/package/dist").mkdir(parents=True)
+    (project / "packed/package/dist/niivue.umd.js").write_bytes(CODE)
+    program(project / "bin/npm", f"echo $* >> {project}/asked; tar -czf viewer.tgz -C {project}/packed package")
+    return project / "containers/niivue/niivue.umd.js", project / ".venv/share/niivue/niivue.umd.js"
+
+
+def test_the_viewer_is_fetched_once_and_put_where_images_and_the_venv_look(project: Path):
+    places = viewer(project, hashlib.sha256(CODE).hexdigest())
+    for _ in range(2):
+        done = set_up(project, "niivue.sh")
+        assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [path.read_bytes() for path in places] == [CODE] * 2
+    assert "Niivue" in (project / ".venv/share/niivue/LICENSE").read_text()
+    assert re.fullmatch(r"pack --silent @niivue/niivue@\d+\.\d+\.\d+\n", (project / "asked").read_text())
+
+
+@pytest.mark.parametrize(
+    ("npm", "line"),
+    [
+        ("", "npm is missing"),
+        ("exit 1", "npm could not fetch"),
+        (None, "has not the digest that"),
+    ],
+)
+def test_set_up_goes_on_without_the_viewer_and_says_so(project: Path, npm: str | None, line: str):
+    places = viewer(project, "0" * 64)
+    if npm == "":
+        (project / "bin/npm").unlink()
+    elif npm is not None:
+        program(project / "bin/npm", npm)
+    done = set_up(project, "niivue.sh")
+    assert done.returncode == 0
+    assert line in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith("; annotation pages will have no pen\n")
+    assert not any(path.exists() for path in places)

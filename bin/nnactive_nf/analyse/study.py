@@ -201,8 +201,7 @@ def _read_labels(study: Study, folder: Path) -> None:
         node = present[-1]
         if node not in done:
             labels = read_patches(files[node])
-            names = [labels.classes.names[index] for index in labels.classes.foreground]
-            study.classes.setdefault(labels.dataset, names)
+            study.classes.setdefault(labels.dataset, [*labels.classes.targets])
             done[node] = _patch_table(files[node], labels)
         study.patches[trajectory.id] = done[node]
 
@@ -213,14 +212,14 @@ def _patch_table(path: Path, labels: Labels) -> pd.DataFrame:
     with open_hdf5(path, "labels", LABELS_VERSION) as file:
         cases = file["cases"]
         patches["border_voxels"] = [_border_of(cases, row, labels) for row in patches.to_dict("records")]
-    counts = [class_column(name) for name in labels.classes.names]
+    counts = [class_column(name) for name in labels.classes.named]
     return patches[[*PATCH_COLUMNS, *counts]]
 
 
 def _border_of(cases: h5py.Group, patch: dict[str, Any], labels: Labels) -> int:
     box = Box(as_shape(patch[axis] for axis in "zyx"), as_shape(patch[f"d{axis}"] for axis in "zyx"))
     mask = cases[patch["case"]]["mask"][box.slices]
-    return border_voxels(mask, [labels.classes.values[index] for index in labels.classes.foreground])
+    return border_voxels(mask, labels.classes.values[1:])
 
 
 def border_voxels(mask_zyx: npt.NDArray[Any], foreground_values: Sequence[int]) -> int:
@@ -263,17 +262,16 @@ def _read_pool(study: Study, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.h5")):
         labels = read_patches(path, "oracle")
-        counts = {labels.classes.names[index]: [0, 0] for index in labels.classes.foreground}
-        masked = 0
+        counts = {name: [0, 0] for name in labels.classes.targets}
+        masked = foreground = 0
         for _, mask in each_mask(path, labels.classes, "oracle"):
             masked += 1
-            values, voxels = np.unique(mask, return_counts=True)
-            found = dict(zip(values.tolist(), voxels.tolist(), strict=True))
-            for index in labels.classes.foreground:
-                number = found.get(labels.classes.values[index], 0)
-                counts[labels.classes.names[index]][0] += number
-                counts[labels.classes.names[index]][1] += number > 0
-        total = {"voxels": sum(number for number, _ in counts.values()), "cases": masked}
+            foreground += int(np.count_nonzero(mask))  # not the classes' sum: regions overlap
+            found = labels.classes.counts(mask)
+            for name, of_class in counts.items():
+                of_class[0] += found[name]
+                of_class[1] += found[name] > 0
+        total = {"voxels": foreground, "cases": masked}
         rows.append({"dataset": labels.dataset, "class": MEAN, **total})
         rows.extend(
             {"dataset": labels.dataset, "class": name, "voxels": number, "cases": cases}

@@ -1,7 +1,8 @@
 """Memory that each stage's tasks ask for, by the sizes that `nnactive_nf.check.sizes` gives.
 
 The factors were measured on images of 12 million voxels (docs/cluster.md) and hold a margin. V stands for the voxels of
-the largest image, C for the number of classes.
+the largest image, C for the number of
+classes, background included, or of regions.
 """
 
 from __future__ import annotations

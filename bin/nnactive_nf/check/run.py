@@ -128,7 +128,9 @@ def _budget_errors(settings: Settings, raw: RawDataset, pool: PoolSize) -> list[
     errors = []
     for row in settings.rows:
         errors += row.budget_errors(pool)
-        start = start_problems(start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes))
+        start = start_problems(
+            start_size=row.budget.start_size, folds=row.budget.folds, class_count=len(raw.classes.named)
+        )
         errors += row.told([f"--{line}" for line in start])
     return errors
 

@@ -31,10 +31,10 @@ def sizes(
         held_out: the test set, where it is given.
 
     Returns:
-        `cases`, `channels`, `classes` (background included); `largest_file`, the largest image as it is; `largest`, the
-        largest at the planned spacing; `largest_resampled`, the largest there of those that are resampled (0 where none
-        is); `pool_voxels`, the sum of all images at the planned spacing; `test_voxels`, the most that all test cases
-        have as they are.
+        `cases`, `channels`, `classes` (outputs of a network: background included, or regions); `largest_file`, the
+        largest image as it is; `largest`, the largest at the planned spacing; `largest_resampled`, the largest there of
+        those that are resampled (0 where none is); `pool_voxels`, the sum of all images at the planned spacing;
+        `test_voxels`, the most that all test cases have as they are.
     """
     plans = run_planner(raw.nnunet_json, fingerprint_of_heads(list(heads.values())), "check")
     if configuration not in plans["configurations"]:
@@ -51,7 +51,7 @@ def sizes(
     return {
         "cases": len(heads),
         "channels": len(raw.channels),
-        "classes": len(raw.classes),
+        "classes": len(raw.classes.channels),
         "largest_file": max(voxels.values()),
         "largest": max(planned.values()),
         "largest_resampled": max(resampled, default=0),

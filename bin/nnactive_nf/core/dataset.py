@@ -69,7 +69,9 @@ class Dataset:
         wrong += [name for name in lists if not isinstance(head.get(name), list)]
         if wrong or not all(isinstance(channel, str) for channel in head["channels"]):
             raise UserError(f"{folder}/dataset.json: {', '.join(wrong) or 'channels'}: missing, or not what is wanted")
-        classes = Classes.read(head["class_names"], head["class_values"], f"{folder}/dataset.json")
+        classes = Classes.read(
+            head["class_names"], head["class_values"], f"{folder}/dataset.json", head.get("regions", [])
+        )
         cases = _read_cases(folder / "cases.csv")
         check_names("case", cases["case"], f"{folder}/cases.csv")
         return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
@@ -137,7 +139,7 @@ class Dataset:
 
     @cached_property
     def nnunet_json(self) -> dict[str, Any]:
-        """`dataset.json` as nnU-Net wants it: classes by index, the ignore label last."""
+        """`dataset.json` as nnU-Net wants it: labels by index, the ignore label last."""
         content: dict[str, Any] = read_json(self.folder / "nnunet_dataset.json")
         check_nnunet_json(content, f"{self.folder}/nnunet_dataset.json")
         return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import SLAB_VOXELS, slabs
 from nnactive_nf.core.nnunet import load_fold, network_of
+from nnactive_nf.core.plans import label_order
 from nnactive_nf.core.trainer_file import given_trainer
 
 # Windows that the network sees at once. On one CPU thread torch convolves single images five times slower than batches.
@@ -77,11 +78,16 @@ class NnunetPredictor(BatchedPredictor):
         return logits
 
 
-def softmax_in_place(logits: torch.Tensor) -> None:
-    """Turn logits `[C, ...]` into probabilities, slab by slab."""
+def _classes_of(nnunet_json: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a network's outputs stand for."""
+    return nnunet_json["labels"], label_order(nnunet_json), nnunet_json.get("regions_class_order")
+
+
+def probability_in_place(logits: torch.Tensor, regions: bool) -> None:
+    """Turn logits `[C, ...]` into probabilities, slab by slab: softmax of classes, or sigmoid of regions."""
     for slab in slabs(logits.shape[1:], SLAB_VOXELS):
         part = logits[(slice(None), *slab)]
-        part.copy_(torch.softmax(part, dim=0))
+        part.copy_(torch.sigmoid(part) if regions else torch.softmax(part, dim=0))
 
 
 class Ensemble:
@@ -122,7 +128,8 @@ class Ensemble:
         self.digests = [fold.digest for fold in folds]
         self._weights = [fold.weights for fold in folds]
         self.label_manager = self.plans.get_label_manager(first.nnunet_json)
-        self.classes = int(self.label_manager.num_segmentation_heads)
+        self.channels = int(self.label_manager.num_segmentation_heads)
+        self.regions = bool(self.label_manager.has_regions)
         self._network: Any = network_of(first, trainer)
         self._predictor, self._as_nnunet = (
             kind(
@@ -148,11 +155,10 @@ class Ensemble:
     def check_fits(self, dataset: Dataset) -> None:
         """Whether it was trained on this data set's classes, channels and axes; `UserError` where it was not."""
         theirs, ours = self._first.nnunet_json, dataset.nnunet_json
-        if theirs["labels"] != ours["labels"]:
-            known = [name for name in theirs["labels"] if name != "ignore"]
-            raise UserError(
-                f"{self._where}: was trained on classes {known}, {dataset.folder} has {[*dataset.classes.names]}"
-            )
+        if _classes_of(theirs) != _classes_of(ours):
+            known, here = [name for name in theirs["labels"] if name != "ignore"], [*dataset.classes.named]
+            differ = " of other labels, or in another order" if set(known) == set(here) else ""
+            raise UserError(f"{self._where}: was trained on classes {known}, {dataset.folder} has {here}{differ}")
         if len(theirs["channel_names"]) != len(dataset.channels):
             channels = len(theirs["channel_names"])
             raise UserError(
@@ -166,9 +172,9 @@ class Ensemble:
 
     @torch.inference_mode()
     def probabilities(self, fold: int, image: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Softmax probabilities `[classes, ...]` (float32, on the device or the CPU) of one fold.
+        """Probabilities `[C, ...]` (float32, on the device or the CPU) of one fold: softmax, or sigmoid of regions.
 
-        Nothing is kept of them here: at most `classes` volumes and the windows' weights are held.
+        Nothing is kept of them here: at most C volumes and the windows' weights are held.
 
         Args:
             fold: number of the fold, from 0.
@@ -176,11 +182,17 @@ class Ensemble:
         """
         self._network.load_state_dict(self._weights[fold])
         logits: torch.Tensor = self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
-        softmax_in_place(logits)
+        probability_in_place(logits, self.regions)
         return logits
 
+    def label_indices(self, probability: torch.Tensor) -> torch.Tensor:
+        """Label indices `[...]` of probabilities `[C, ...]`: the likeliest class, or regions as nnU-Net paints them."""
+        if not self.regions:
+            return probability.argmax(0)
+        return self.label_manager.convert_probabilities_to_segmentation(probability)
+
     def mean_logits(self, image: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Logits `[classes, ...]` (half, on the CPU) averaged over the folds as nnU-Net does it.
+        """Logits `[C, ...]` (half, on the CPU) averaged over the folds as nnU-Net does it.
 
         Where they are too large for half, of which nnU-Net makes an error, they are float32.
 
@@ -205,8 +217,9 @@ class Ensemble:
             properties: nnU-Net's properties of the case.
 
         Returns:
-            Class indices `[z, y, x]`, and the softmax of the resampled logits float32 `[C, z, y, x]`. Outside the crop
-            box nothing was imaged, and nnU-Net is certain of background.
+            Label indices `[z, y, x]`, and the softmax (of regions: sigmoid) of the resampled logits float32
+            `[C, z, y, x]`. Outside the crop box nothing was imaged, and nnU-Net is certain of background: there no
+            region has any probability.
         """
         index_zyx, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
             self.mean_logits(image), self.plans, self.configuration, self.label_manager, properties,

@@ -69,9 +69,15 @@ def _full_disk(folder: Path, error: BaseException | None) -> str | None:
     return None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys; NaN is refused, since it is not JSON."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+def write_json(path: Path, content: Any, *, sort_keys: bool = True) -> None:
+    """Write JSON; NaN is refused, since it is not JSON.
+
+    Args:
+        path: file to make.
+        content: what it is to hold.
+        sort_keys: off for nnU-Net's `dataset.json`, of whose `labels` the order says which region has which channel.
+    """
+    text = json.dumps(content, indent=1, sort_keys=sort_keys, allow_nan=False)
     with whole_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -73,7 +73,8 @@ class Labels:
 
     def digest(self) -> str:
         """SHA-256 of what a training sees of the labels: classes, cases, masks. Not of names, scores or order."""
-        sha = hashlib.sha256(json.dumps([self.classes.names, self.classes.values]).encode())
+        classes = [self.classes.names, self.classes.values, *([self.classes.regions] if self.classes.regions else [])]
+        sha = hashlib.sha256(json.dumps(classes).encode())
         for case in sorted(self.masks):
             mask = np.ascontiguousarray(self.masks[case])
             sha.update(f"{case} {mask.shape} {mask.dtype.str} ".encode())
@@ -82,13 +83,13 @@ class Labels:
 
 
 def class_column(name: str) -> str:
-    """Column of the patch table that counts the voxels of a class."""
+    """Column of the patch table that counts the voxels of a class or region."""
     return f"voxels_{name}"
 
 
 def empty_patches(classes: Classes) -> pd.DataFrame:
     """Patch table without rows, with all its columns and types."""
-    types = PATCH_COLUMNS | {class_column(name): "int64" for name in classes.names}
+    types = PATCH_COLUMNS | {class_column(name): "int64" for name in classes.named}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
 
 
@@ -114,12 +115,9 @@ def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
 
 def patch_counts(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
     """Place and voxel counts of a patch with these labels, as the table of patches has them."""
-    counts = {
-        class_column(name): int(np.count_nonzero(truth == value))
-        for name, value in zip(classes.names, classes.values, strict=True)
-    }
+    counts = {class_column(name): number for name, number in classes.counts(truth).items()}
     (z, y, x), (dz, dy, dx) = box
-    foreground = sum(counts[class_column(classes.names[index])] for index in classes.foreground)
+    foreground = box.voxels - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
     where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
     return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
 
@@ -134,6 +132,8 @@ def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:
         "class_values": list(labels.classes.values),
         "ignore_value": labels.classes.ignore_value,
     }
+    if labels.classes.regions:
+        attributes["regions"] = json.dumps(labels.classes.regions)
     with create_hdf5(path, kind, VERSION, attributes) as file:
         cases = file.create_group("cases")
         for case in sorted(labels.masks):
@@ -202,7 +202,7 @@ def _read_head(path: Path, file: h5py.File) -> Labels:
 
 def _read_classes(path: Path, file: h5py.File) -> Classes:
     names, values = ([*file.attrs[f"class_{key}"]] for key in ("names", "values"))
-    return Classes.read(names, values, str(path))
+    return Classes.read(names, values, str(path), json.loads(file.attrs.get("regions", "[]")))
 
 
 def each_mask(path: Path, classes: Classes, kind: str = "labels") -> Iterator[tuple[str, Mask]]:

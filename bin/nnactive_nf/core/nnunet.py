@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import check_regular, whole_file
-from nnactive_nf.core.plans import check_nnunet_json, check_plans
+from nnactive_nf.core.plans import check_nnunet_json, check_plans, heads_of, label_order
 
 if TYPE_CHECKING:
     from nnactive_nf.core.trainer_file import TrainerFile
@@ -96,9 +96,16 @@ class FoldCheckpoint:
     network_by: str = ""
 
     @property
-    def trained_with(self) -> tuple[dict[str, Any], str, dict[str, Any], str]:
-        """Plans, configuration, `dataset.json` and the network's file, in which the folds of an ensemble are alike."""
-        return self.plans, self.configuration, self.nnunet_json, self.network_by
+    def trained_with(self) -> tuple[Any, ...]:
+        """What the folds of an ensemble are alike in, see `alike_in`."""
+        return alike_in(self.plans, self.configuration, self.nnunet_json, self.network_by)
+
+
+def alike_in(
+    plans: Mapping[str, Any], configuration: str, nnunet_json: Mapping[str, Any], network_by: str
+) -> tuple[Any, ...]:
+    """Plans, configuration, `dataset.json` with the order of its regions, and the network's file."""
+    return plans, configuration, nnunet_json, label_order(nnunet_json), network_by
 
 
 def stored_fold(store: Path, digest: str) -> Path:
@@ -170,7 +177,7 @@ def network_of(fold: FoldCheckpoint, trainer: TrainerFile | None) -> torch.nn.Mo
     """The network that a fold predicts with: the planned one, or the trainer's own. Its weights are fresh."""
     plans = PlansManager(fold.plans)
     configuration = plans.get_configuration(fold.configuration)
-    channels, heads = len(fold.nnunet_json["channel_names"]), len(fold.nnunet_json["labels"]) - 1
+    channels, heads = len(fold.nnunet_json["channel_names"]), heads_of(fold.nnunet_json)
     if fold.network_by and trainer is not None:
         return trainer.network(plans, configuration, channels, heads)
     return build_network(configuration, channels, heads, False)

@@ -20,6 +20,7 @@ import torch
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 
 NETWORK_PACKAGES = ("torch.nn", "dynamic_network_architectures")
@@ -64,18 +65,49 @@ def check_plans(plans: Any, where: str, configuration: str | None = None) -> Non
 
 
 def check_nnunet_json(content: Any, where: str) -> None:
-    """Refuse what is no `dataset.json` for nnU-Net with classes by index, as PREPARE writes it."""
+    """Refuse what is no `dataset.json` for nnU-Net with labels by index, as PREPARE writes it."""
     content = content if isinstance(content, dict) else {}
     labels, channels = content.get("labels"), content.get("channel_names")
-    known = isinstance(labels, dict) and all(type(value) is int for value in labels.values())
-    if not known or not {"background", "ignore"} <= set(labels) or sorted(labels.values()) != list(range(len(labels))):
+    known = isinstance(labels, dict) and {"background", "ignore"} <= set(labels)
+    listed = known and bool(label_order(content))
+    counted = known and not listed and all(type(value) is int for value in labels.values())
+    if not listed and (not counted or sorted(labels.values()) != list(range(len(labels)))):
         raise UserError(f"{where}: 'labels' wants background, the other classes and ignore by their index, from 0 on")
-    if labels["background"] != 0 or labels["ignore"] != len(labels) - 1:
-        raise UserError(f"{where}: 'labels' wants background first and ignore last")
     if not isinstance(channels, dict) or not channels:
         raise UserError(f"{where}: 'channel_names' wants channels by their numbers")
+    if listed:
+        _check_regions(content, where)
+        return
+    if labels["background"] != 0 or labels["ignore"] != len(labels) - 1:
+        raise UserError(f"{where}: 'labels' wants background first and ignore last")
     if content.get("regions_class_order") is not None:
-        raise UserError(f"{where}: regions are not supported")
+        raise UserError(f"{where}: 'regions_class_order' is there, but no label that is a list")
+
+
+def label_order(nnunet_json: Mapping[str, Any]) -> list[list[Any]]:
+    """Names and labels of a `dataset.json` in the order of the network's channels, where there are regions.
+
+    Two that differ in this order alone are equal as mappings, and other networks. Without regions a label's index is
+    its channel, the order says nothing, and the list is empty.
+    """
+    labels = nnunet_json.get("labels")
+    items = [[name, value] for name, value in labels.items()] if isinstance(labels, Mapping) else []
+    return items if any(isinstance(value, list) for _, value in items) else []
+
+
+def heads_of(nnunet_json: Mapping[str, Any]) -> int:
+    """Output channels of a network for a checked `dataset.json`: a class each, or a region each and no background."""
+    return len(nnunet_json["labels"]) - (2 if label_order(nnunet_json) else 1)  # the ignore label has none
+
+
+def _check_regions(content: Mapping[str, Any], where: str) -> None:
+    """Hold regions by index against what is written of them here."""
+    order = content.get("regions_class_order")
+    labels = {name: value for name, value in content["labels"].items() if name != "ignore"}
+    wanted = Classes.of(labels, where, order).for_nnunet(ignore=True)
+    as_written = label_order(wanted) == label_order(content) and wanted.get("regions_class_order") == order
+    if not as_written or type(content["labels"]["ignore"]) is not int:
+        raise UserError(f"{where}: 'labels' wants background, regions of indices from 1 on, and ignore, in this order")
 
 
 def _problems(plans: Any, configuration: str | None) -> Iterator[str]:

@@ -49,11 +49,10 @@ class RawDataset:
 
     @property
     def nnunet_json(self) -> dict[str, Any]:
-        """`dataset.json` for nnU-Net: classes by index, no ignore label, every case's files named."""
+        """`dataset.json` for nnU-Net: labels by index, no ignore label, every case's files named."""
         return {
             "channel_names": {str(i): name for i, name in enumerate(self.channels)},
-            # nnU-Net wants the name `background`, whatever the data set calls it
-            "labels": {name if index else "background": index for index, name in enumerate(self.classes.names)},
+            **self.classes.for_nnunet(ignore=False),
             "file_ending": self.file_ending,
             "numTraining": len(self.cases),
             "overwrite_image_reader_writer": self.reader.__name__,
@@ -97,7 +96,7 @@ def list_with_problems(
         raise UserError(f"{folder}/dataset.json: 'labels' is missing")
     if not isinstance(head["labels"], dict):
         raise UserError(f"{folder}/dataset.json: 'labels' wants classes with their values, like {{\"background\": 0}}")
-    classes = _classes(head["labels"], folder)
+    classes = _classes(head["labels"], head.get("regions_class_order"), folder)
     if "modality" in head and "training" in head:
         channels, cases, problems = _decathlon(folder, head)
         ending = _ending(cases)
@@ -127,25 +126,24 @@ def list_with_problems(
     return RawDataset(folder, classes, channels, ending, reader, tuple(cases), held_out), problems
 
 
-def _classes(labels: Mapping[str, Any], folder: Path) -> Classes:
-    # nnU-Net writes name -> value, the Decathlon value -> name; both may write numbers as text.
-    pairs: dict[str, int] = {}
+def _classes(labels: Mapping[str, Any], order: Any, folder: Path) -> Classes:
+    # nnU-Net writes name -> value or list of values, the Decathlon value -> name; both may write numbers as text.
+    pairs: dict[str, int | Sequence[int]] = {}
     for key, value in labels.items():
-        if isinstance(value, list):
-            raise UserError(
-                f"{folder}/dataset.json: class '{key}' is a region (a list of values), which is not supported"
-            )
-        name, number = (str(value), key) if str(key).isdigit() and not str(value).isdigit() else (str(key), value)
+        listed: bool = isinstance(value, list)
+        swapped = str(key).isdigit() and not str(value).isdigit() and not listed
+        name: str = str(value if swapped else key)
+        number: Any = key if swapped else value
         if name == "ignore":
             raise UserError(
                 f"{folder}/dataset.json: the class 'ignore' cannot come from outside; labels of the pool must be whole"
             )
-        if isinstance(number, bool) or not isinstance(number, int | str) or not str(number).strip().isdecimal():
+        if not listed and (isinstance(number, bool) or not str(number).strip().isdecimal()):
             raise UserError(f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number")
         if name in pairs:
             raise UserError(f"{folder}/dataset.json: class '{name}' stands in it twice")
-        pairs[name] = int(number)
-    return Classes.of(pairs, f"{folder}/dataset.json")
+        pairs[name] = number if listed else int(number)
+    return Classes.of(pairs, f"{folder}/dataset.json", order)
 
 
 def _channels(folder: Path, head: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class UncertaintyMaps:
 
         Args:
             dataset: name of the data set.
-            classes: their number, background included.
+            classes: number of the network's outputs: classes, background included, or regions.
             cycle: cycle of the node that made the maps.
             node: that node, where it is known.
         """

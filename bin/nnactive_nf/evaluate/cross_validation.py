@@ -19,6 +19,7 @@ from nnactive_nf.core.files import read_json, write_json
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.evaluate.measures import Calibration, mean_measures, overlap_measures
+from nnactive_nf.evaluate.run import add_calibration
 
 KIND = "cross-validation"
 
@@ -59,7 +60,7 @@ def cross_validate(
         [fold / "checkpoint.pth" for fold in folds], resolve_device(device, threads), tile_step, mirroring, trainer_file
     )
     ensemble.check_fits(dataset)
-    names = [dataset.classes.names[index] for index in dataset.classes.foreground]
+    names, mask_of = [*dataset.classes.targets], dataset.classes.mask_of
     calibration = Calibration()
     cases: list[dict[str, Any]] = []
     for number, fold in enumerate(folds):
@@ -67,14 +68,12 @@ def cross_validate(
             patches = np.zeros(dataset.shapes[case], dtype=bool)
             for box in labels.boxes(case):
                 patches[box.slices] = True
-            probability = ensemble.probabilities(number, dataset.network_image(case)).cpu().numpy()
-            probability = dataset.to_image_grid(probability)[:, patches]
-            truth, predicted = dataset.classes.to_index(labels.masks[case])[patches], probability.argmax(axis=0)
-            calibration.add(probability, truth)
-            measures = {
-                name: overlap_measures(predicted == index, truth == index)
-                for index, name in zip(dataset.classes.foreground, names, strict=True)
-            }
+            probability = ensemble.probabilities(number, dataset.network_image(case))
+            found = dataset.classes.to_value(dataset.to_image_grid(ensemble.label_indices(probability).cpu().numpy()))
+            truth = labels.masks[case][patches]
+            on_image_grid = dataset.to_image_grid(probability.cpu().numpy())
+            add_calibration(calibration, on_image_grid[:, patches], truth, dataset.classes)
+            measures = {name: overlap_measures(mask_of(found[patches], name), mask_of(truth, name)) for name in names}
             cases.append({"case": case, "fold": number, "classes": measures})
     cases.sort(key=lambda row: row["case"])
     mean = mean_measures(cases, names)

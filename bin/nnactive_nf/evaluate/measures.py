@@ -127,8 +127,8 @@ class Calibration:
         self.hits = np.zeros(self.bins)
         self.confidence = np.zeros(self.bins)
 
-    def add(self, probability: npt.NDArray[np.float32], reference: npt.NDArray[np.integer]) -> None:
-        """Add one case: probabilities `[C, z, y, x]` and class indices `[z, y, x]`."""
+    def add(self, probability: npt.NDArray[np.float32], reference: npt.NDArray[Any]) -> None:
+        """Add one case: probabilities `[C, z, y, x]` that sum to 1, and class indices `[z, y, x]` (or bool for two)."""
         p = probability.reshape(len(probability), -1)
         truth = reference.ravel().astype(np.int64)
         best = p.argmax(axis=0)

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import write_json
-from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.labels import Mask, read_labels
 from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.core.segmentations import write_case
 from nnactive_nf.evaluate.measures import Calibration, class_measures, mean_measures
@@ -64,21 +68,27 @@ def evaluate(
         raise UserError(f"{reference}: test case {unmeasured[0]} has no voxel size")
     ensemble = Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring, trainer_file)
     ensemble.check_fits(dataset)
-    names = [dataset.classes.names[index] for index in dataset.classes.foreground]
+    names = [*dataset.classes.targets]
     calibration = Calibration()
     cases = []
     for case in dataset.test:
         predicted_zyx, probability = ensemble.segment(dataset.network_image(case), dataset.properties(case))
-        index_zyx = dataset.classes.to_index(truth.masks[case])
         box = crop_box(dataset, case)
         if predictions is not None:
             kept = probability if probabilities else None
             write_case(predictions, case, predicted_zyx, kept, ensemble, dataset.classes, dataset.properties(case))
-        calibration.add(probability[(slice(None), *box)], index_zyx[box])
+        add_calibration(calibration, probability[(slice(None), *box)], truth.masks[case][box], dataset.classes)
         del probability  # surfaces want the memory
+        found_zyx, truth_zyx, mask_of = (
+            dataset.classes.to_value(predicted_zyx),
+            truth.masks[case],
+            dataset.classes.mask_of,
+        )
         measures = {
-            name: class_measures(predicted_zyx == index, index_zyx == index, truth.spacings_mm[case], nsd_tolerance_mm)
-            for index, name in zip(dataset.classes.foreground, names, strict=True)
+            name: class_measures(
+                mask_of(found_zyx, name), mask_of(truth_zyx, name), truth.spacings_mm[case], nsd_tolerance_mm
+            )
+            for name in names
         }
         cases.append({"case": case, "classes": measures})
     mean = mean_measures(cases, names)
@@ -92,6 +102,17 @@ def evaluate(
     )  # fmt: skip
     shown = ", ".join(f"{name} {_text(mean['classes'][name]['dice'])}" for name in names)
     print(f"{ids['node']}: mean Dice {_text(mean['foreground']['dice'])} ({shown}) over {len(cases)} test cases")
+
+
+def add_calibration(
+    calibration: Calibration, probability: npt.NDArray[np.float32], mask_zyx: Mask, classes: Classes
+) -> None:
+    """Add a case's probabilities `[C, z, y, x]`; of regions each voxel once for each, in it or not."""
+    if not classes.regions:
+        calibration.add(probability, classes.to_index(mask_zyx))
+        return
+    for inside, name in zip(probability, classes.channels, strict=True):
+        calibration.add(np.stack([1 - inside, inside]), classes.mask_of(mask_zyx, name))
 
 
 def crop_box(dataset: Dataset, case: str) -> tuple[slice, ...]:

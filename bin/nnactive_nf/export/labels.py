@@ -42,8 +42,8 @@ def write_label_maps(folder: Path, labels_file: Path, grids: Mapping[str, CaseGr
 def write_raw_folder(folder: Path, labels_file: Path, grids: Mapping[str, CaseGrid], images: Path) -> int:
     """Write nnU-Net's raw folder of all cases with labels: copies of their images, partial labels, `dataset.json`.
 
-    nnU-Net wants classes without gaps and the ignore label last, so labels are class indices here; `labels.json` has
-    the user's values. An image that holds all channels in one file is taken apart.
+    nnU-Net wants labels without gaps and the ignore label last, so labels are indices here; `labels.json` has the
+    user's values. An image that holds all channels in one file is taken apart.
 
     Args:
         folder: folder to make.
@@ -71,10 +71,10 @@ def write_raw_folder(folder: Path, labels_file: Path, grids: Mapping[str, CaseGr
         number += 1
     write_json(folder / "dataset.json", {
         "channel_names": {str(index): channel for index, channel in enumerate(raw.channels)},
-        "labels": {name: index for index, name in enumerate(classes.names)} | {"ignore": classes.ignore_index},
+        **classes.for_nnunet(ignore=True),
         "numTraining": number,
         "file_ending": raw.file_ending,
-    })  # fmt: skip
+    }, sort_keys=False)  # fmt: skip
     write_label_values(folder / "labels.json", classes, raw.file_ending)
     return number
 

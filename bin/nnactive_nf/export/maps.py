@@ -27,7 +27,7 @@ def write_maps(folder: Path, paths: Sequence[Path], grids: Mapping[str, CaseGrid
 
     Entropies are in nats, predictions are label values. Where entropy and expected entropy are there, their difference,
     the mutual information that BALD goes by, is written too. Between the image grid's voxels maps are linear; outside
-    the crop box, where nothing was imaged, background is certain.
+    the crop box, where nothing was imaged, background is certain, and no region has any probability.
 
     Args:
         folder: folder to make.
@@ -47,8 +47,8 @@ def write_maps(folder: Path, paths: Sequence[Path], grids: Mapping[str, CaseGrid
         with open_hdf5(path, "uncertainty", VERSION) as file:
             held = {case: [name for name in MAPS if name in _group(file, case)] for case in file["cases"]}
             count = int(file.attrs["classes"])
-        if count != len(classes):
-            raise UserError(f"{path}: is of {count} classes, the data set has {len(classes)}")
+        if count != len(classes.channels):
+            raise UserError(f"{path}: is of {count} classes, the data set has {len(classes.channels)}")
         for case, names in held.items():
             for name, values_zyx, outside in _volumes(maps, case, names, classes):
                 linear = name != "prediction"
@@ -77,7 +77,8 @@ def _volumes(
             yield name, classes.to_value(values), classes.values[0]
             continue
         for index in itertools.product(*map(range, values.shape[:-3])):
-            certain = 1.0 if index and index[-1] == 0 else 0.0  # the last leading axis is the class
+            # The last leading axis is the channel; regions have none for background.
+            certain = 1.0 if index and index[-1] == 0 and not classes.regions else 0.0
             yield "_".join([name, *map(str, index)]), values[index].astype(np.float32), certain
     if {"predictive_entropy", "expected_entropy"} <= set(names):
         information = maps.read(case, "predictive_entropy") - maps.read(case, "expected_entropy")

@@ -14,6 +14,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file, write_json
 from nnactive_nf.core.label_values import write_label_values
 from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold
+from nnactive_nf.core.plans import label_order
 from nnactive_nf.core.trainer_file import given_trainer
 
 # Any trainer of nnU-Net's builds the network that the plans describe; this one has no other say in a prediction.
@@ -65,7 +66,7 @@ def write_model(
             torch.save(_checkpoint(fold, own.trainer.__name__ if own else TRAINER), temporary)
     ending = str(first.nnunet_json["file_ending"])
     write_json(folder / "plans.json", first.plans)
-    write_json(folder / "dataset.json", first.nnunet_json)
+    write_json(folder / "dataset.json", first.nnunet_json, sort_keys=False)
     write_label_values(folder / "labels.json", classes, ending)
     if own is not None:
         with whole_file(folder / "trainer" / OWN_TRAINER) as temporary:
@@ -77,9 +78,10 @@ def write_model(
 def _check(path: Path, fold: FoldCheckpoint, first: FoldCheckpoint, classes: Classes) -> None:
     if fold.trained_with != first.trained_with:
         raise UserError(f"{path}: was trained with other plans or classes than the first fold")
-    names = sorted((index, name) for name, index in fold.nnunet_json["labels"].items() if name != "ignore")
-    if tuple(name for _, name in names) != classes.names:
-        raise UserError(f"{path}: was trained on the classes {[name for _, name in names]}, not {list(classes.names)}")
+    wanted = classes.for_nnunet(ignore=True)
+    if fold.nnunet_json["labels"] != wanted["labels"] or label_order(fold.nnunet_json) != label_order(wanted):
+        names = [name for name in fold.nnunet_json["labels"] if name != "ignore"]
+        raise UserError(f"{path}: was trained on the classes {names}, not {list(classes.named)}")
 
 
 def _checkpoint(fold: FoldCheckpoint, trainer_name: str) -> dict[str, object]:
@@ -96,7 +98,7 @@ def _how_to_predict(
 ) -> str:
     ending, channels = fold.nnunet_json["file_ending"], fold.nnunet_json["channel_names"]
     same = classes.values == tuple(range(len(classes)))
-    values = zip(classes.names, classes.values, strict=True)
+    labels = [(classes.described(index), index, value) for index, value in enumerate(classes.values)]
     return Template(Path(__file__).with_name("predict.md").read_text(encoding="utf-8")).substitute(
         name=name,
         configuration=fold.configuration,
@@ -106,6 +108,6 @@ def _how_to_predict(
         tta="" if mirroring else " --disable_tta",
         environment=OWN_ENVIRONMENT if fold.network_by else "",
         network=OWN_NETWORK if fold.network_by else "",
-        rows="\n".join(f"| {label} | {index} | {value} |" for index, (label, value) in enumerate(values)),
+        rows="\n".join(f"| {label} | {index} | {value} |" for label, index, value in labels),
         remark="Here the values are the same." if same else "Here the values differ.",
     )

@@ -143,7 +143,7 @@ def _node_bytes(group: Group, node: Node, images: Images | Unknown) -> float:
         measures, pool, labelled, voxels = 0.0, 0.0, float(patches), prod(_patch_in(row, images, 0))
     else:
         pool = (1 - images.test_share) * images.cases
-        measures = (images.cases - pool) * (images.classes - 1) * MEASURES_BYTES
+        measures = (images.cases - pool) * images.targets * MEASURES_BYTES
         labelled, voxels = min(patches, pool), images.voxels / images.cases
     if row.whole_pool:
         return measures + pool * (HDF5_BYTES + voxels * MASK_BYTES)

@@ -50,7 +50,9 @@ class Images:
     """What is known of a data set's images, and nnU-Net's plans for them.
 
     Attributes:
-        cases, channels, classes: their numbers.
+        cases, channels: their numbers.
+        classes: outputs of a network: classes, background included, or regions.
+        targets: what is measured: classes without background, or regions.
         held_out: number of cases in a test set that is given; 0 where it is drawn.
         test_share: share of the cases that are held out.
         shape_zyx: median shape on the image grid, in voxels.
@@ -64,6 +66,7 @@ class Images:
     cases: int
     channels: int
     classes: int
+    targets: int
     shape_zyx: tuple[float, ...]
     voxels: float
     resampled: bool
@@ -107,7 +110,8 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
     return Images(
         cases=cases,
         channels=len(dataset.channels),
-        classes=len(dataset.classes.names),
+        classes=len(dataset.classes.channels),
+        targets=len(dataset.classes.targets),
         shape_zyx=tuple(np.median(shapes, axis=0)),
         voxels=cases * float(shapes.prod(axis=1).mean()),
         resampled=any(_is_resampled(plans, row.configuration, head) for head in heads),

@@ -28,6 +28,10 @@ from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.shown_map import map_to_show, shown_map
 from nnactive_nf.core.uncertainty import UncertaintyMaps
+from nnactive_nf.hand_out.cut import page_case
+from nnactive_nf.hand_out.page import PageCase, niivue_text, page_text
+
+MOST_PAGE_VALUE = 255  # of a label that the page can save
 
 # tasks.csv, best patch first. Boxes are voxels of the file, as viewers count them: from 0, the last one included.
 TASK_COLUMNS = [
@@ -58,8 +62,8 @@ def hand_out(
         strategy: what chose the patches.
         cycle: whose labels they become.
         delivery: where files come back to, as the instructions say it.
-        out: folder to make: `tasks.csv`, `README.md`, `labels.json`, and by case `images/`, `start/` (what labelling
-            may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer), `uncertainty/`.
+        out: folder to make: `tasks.csv`, `README.md`, `labels.json`, `index.html`, and by case `images/`, `start/` (what
+            labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer), `uncertainty/`.
 
     Returns:
         `tasks.csv`.
@@ -75,6 +79,7 @@ def hand_out(
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     tasks: list[pd.DataFrame] = []
+    shown_cases: list[PageCase] = []
     for name, part in query.groupby("case", sort=True):
         case = str(name)
         if case not in cases:
@@ -86,12 +91,17 @@ def hand_out(
         write_nifti(temporary / "start" / f"{case}.nii.gz", start, grid)
         ranks = [int(rank) for rank in part["rank"]]
         write_nifti(temporary / "outlines" / f"{case}.nii.gz", outlines(grid, boxes, ranks), grid)
+        uncertainty = None
         if shown:
             whole = Box((0, 0, 0), dataset.shapes[case])
             values = shown_map(found, case, shown, whole).astype(np.float32)
-            on_file = grid.to_file_grid(values, linear=True, outside=0.0)
-            write_nifti(temporary / "uncertainty" / f"{case}.nii.gz", on_file, grid)
+            uncertainty = grid.to_file_grid(values, linear=True, outside=0.0)
+            write_nifti(temporary / "uncertainty" / f"{case}.nii.gz", uncertainty, grid)
         tasks.append(_tasks(part, grid, boxes, start, dataset.classes))
+        image_czyx, _ = raw.reader().read_images([str(path) for path in cases[case].images])
+        channels = list(zip(raw.channels, image_czyx, strict=True))
+        patches = [(rank, grid.label_box(box)) for rank, box in zip(ranks, boxes, strict=True)]
+        shown_cases.append(page_case(case, grid, channels, start, uncertainty, patches))
     title = f"patch of cycle {cycle:02d}"
     write_places(temporary / "rois", temporary / "patches_mm.csv", query, dataset.grids, title)
     table = pd.concat(tasks).sort_values("patch").reset_index(drop=True)
@@ -100,8 +110,21 @@ def hand_out(
     write_label_values(temporary / "labels.json", dataset.classes, ".nii.gz")
     with whole_file(temporary / "README.md") as path:
         path.write_text(instructions(table, dataset.classes, delivery, shown), encoding="utf-8")
+    if dataset.classes.ignore_value <= MOST_PAGE_VALUE:
+        _write_page(temporary / "index.html", " ".join(out.parts[-2:]), shown_cases, dataset.classes)
     temporary.rename(out)
     return table
+
+
+def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes) -> None:
+    """Write the page on which patches can be labelled in any browser."""
+    named = [(classes.described(index), value) for index, value in enumerate(classes.values)]
+    niivue = niivue_text()
+    if niivue is None:
+        print("index.html has no pen: NiiVue is missing in this installation (setup/niivue.sh wants npm)")
+    with whole_file(path) as temporary:
+        temporary.write_text(page_text(title, cases, named, classes.ignore_value, niivue), encoding="utf-8")
+    print(f"index.html: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def start_labels(
@@ -155,7 +178,7 @@ def _tasks(query: pd.DataFrame, grid: CaseGrid, boxes: Sequence[Box], start: Mas
 def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: str) -> str:
     """The package's `README.md`."""
     text = string.Template(Path(__file__).with_name("instructions.md").read_text(encoding="utf-8"))
-    values = "\n".join(f"| {name} | {value} |" for name, value in zip(classes.names, classes.values, strict=True))
+    values = "\n".join(f"| {classes.described(index)} | {value} |" for index, value in enumerate(classes.values))
     shown_text = f"`uncertainty/`: where the models are unsure ({shown.replace('_', ' ')})." if shown else ""
     return text.substitute(
         patches=len(tasks), cases=tasks["case"].nunique(), values=values, undecided=classes.ignore_value,

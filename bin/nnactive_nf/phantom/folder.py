@@ -69,9 +69,11 @@ def _fill(folder: Path, seed: int, cases: int, kind: Variant) -> None:
             "description": f"Generated volumes, seed {seed}. No person was scanned.",
             "channel_names": {str(number): name for number, name in enumerate(kind.channels)},
             "labels": dict(kind.labels),
+            **({"regions_class_order": list(kind.regions_class_order)} if kind.regions_class_order else {}),
             "numTraining": cases,
             "file_ending": FILE_ENDING,
         },
+        sort_keys=not kind.regions_class_order,
     )
 
 

@@ -15,10 +15,12 @@ class EnsembleAccumulator:
 
     Args:
         slab_voxels: voxels that are worked on at a time.
+        regions: probabilities are those of regions, see `entropy`.
     """
 
-    def __init__(self, slab_voxels: int = SLAB_VOXELS) -> None:
+    def __init__(self, slab_voxels: int = SLAB_VOXELS, regions: bool = False) -> None:
         self._slab_voxels = slab_voxels
+        self._regions = regions
         self._sum: torch.Tensor | None = None
         self._entropy: torch.Tensor | None = None
         self.folds = 0
@@ -33,7 +35,7 @@ class EnsembleAccumulator:
         for slab in slabs(self._entropy.shape, self._slab_voxels):
             part = probability[(slice(None), *slab)]
             self._sum[(slice(None), *slab)] += part
-            self._entropy[slab] += entropy(part)
+            self._entropy[slab] += entropy(part, self._regions)
         self.folds += 1
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,14 +47,20 @@ class EnsembleAccumulator:
         return mean, expected
 
 
-def entropy(probability: torch.Tensor) -> torch.Tensor:
-    """-sum_c p log p along the first axis, in nats; 0 log 0 = 0."""
+def entropy(probability: torch.Tensor, regions: bool = False) -> torch.Tensor:
+    """Entropy along the first axis, in nats; 0 log 0 = 0.
+
+    Of classes -sum_c p_c log p_c. Of regions, each of which a voxel is in or not, the mean over them of
+    -p_r log p_r - (1 - p_r) log(1 - p_r): so a voxel has log 2 at most, however many regions there are.
+    """
+    if regions:
+        return (torch.special.entr(probability) + torch.special.entr(1 - probability)).mean(dim=0)
     return torch.special.entr(probability).sum(dim=0)
 
 
-def predictive_entropy(mean: torch.Tensor, slab_voxels: int = SLAB_VOXELS) -> torch.Tensor:
-    """Entropy of the mean probability `[C, ...]`, in nats."""
+def predictive_entropy(mean: torch.Tensor, slab_voxels: int = SLAB_VOXELS, regions: bool = False) -> torch.Tensor:
+    """Entropy of the mean probability `[C, ...]`, in nats; see `entropy`."""
     out = torch.empty(mean.shape[1:], dtype=mean.dtype, device=mean.device)
     for slab in slabs(out.shape, slab_voxels):
-        out[slab] = entropy(mean[(slice(None), *slab)])
+        out[slab] = entropy(mean[(slice(None), *slab)], regions)
     return out

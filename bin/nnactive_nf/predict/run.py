@@ -66,7 +66,7 @@ def predict(
         f"{node}: {len(ensemble)} folds, {len(cases)} of {len(dataset.pool)} cases, maps {', '.join(maps)}", flush=True
     )
     with create_uncertainty(
-        out, dataset=dataset.name, node=node, cycle=cycle, folds=len(ensemble), classes=ensemble.classes, maps=maps,
+        out, dataset=dataset.name, node=node, cycle=cycle, folds=len(ensemble), classes=ensemble.channels, maps=maps,
         checkpoints=ensemble.digests,
     ) as file:  # fmt: skip
         for number, case in enumerate(cases, start=1):
@@ -85,7 +85,7 @@ def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[st
     one while the next is made.
     """
     image = dataset.network_image(case)
-    accumulator = EnsembleAccumulator()
+    accumulator = EnsembleAccumulator(regions=ensemble.regions)
     folds: npt.NDArray[np.float16] | None = None
     for number in range(len(ensemble)):
         probability = ensemble.probabilities(number, image)
@@ -105,9 +105,9 @@ def case_maps(ensemble: Ensemble, dataset: Dataset, case: str, maps: Sequence[st
         put("expected_entropy", expected)
     del expected
     if "predictive_entropy" in maps:
-        put("predictive_entropy", predictive_entropy(mean))
+        put("predictive_entropy", predictive_entropy(mean, regions=ensemble.regions))
     if "prediction" in maps:
-        put("prediction", mean.argmax(0).to(torch.uint8))
+        put("prediction", ensemble.label_indices(mean).to(torch.uint8))
     if "mean_probability" in maps:
         put("mean_probability", mean.half())
     if folds is not None:

@@ -33,7 +33,7 @@ class CaseFacts:
         name: the case.
         problems: what is wrong with it, one line each; where there is something, the rest is not set.
         head: grid of its first image file.
-        class_voxels: voxels per class index; all 0 where there is no label file.
+        class_voxels: voxels of each of `Classes.named`, in its order; all 0 where there is no label file.
         crop: the box of non-zero voxels on the file's grid.
         foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint; where
             there is no label file, of the body's.
@@ -80,7 +80,7 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     if facts.problems:
         return facts
     facts.head = read_head(case.images[0], raw.reader)
-    facts.class_voxels = tuple(int((label_1zyx == value).sum()) if case.labelled else 0 for value in raw.classes.values)
+    facts.class_voxels = tuple(n if case.labelled else 0 for n in raw.classes.counts(label_1zyx).values())
     cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, label_1zyx.astype(np.int32))
     facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(

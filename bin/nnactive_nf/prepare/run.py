@@ -72,26 +72,27 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         UserError: whatever is wrong with the data set, all of it at once.
     """
     raw = list_raw(folder, settings.free_masks, settings.test_folder, settings.people)
-    print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {list(raw.classes.names)}")
+    names = list(raw.classes.named)
+    print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {names}")
     facts = _check_all(raw, workers)
     groups = case_groups([fact.name for fact in facts], settings.groups, settings.group_pattern)
     class_voxels = {fact.name: fact.class_voxels for fact in facts}
-    _tell_classes(facts, raw.classes.names)
+    _tell_classes(facts, names)
     held_out = raw.held_out or settings.test_cases
     split = (
-        given_split(groups, class_voxels, raw.classes.names, held_out, settings.people)
+        given_split(groups, class_voxels, names, held_out, settings.people)
         if held_out or settings.people
         else split_pool_test(
-            groups, class_voxels, raw.classes.names, test_fraction=settings.test_fraction, seed=settings.split_seed
+            groups, class_voxels, names, test_fraction=settings.test_fraction, seed=settings.split_seed
         )
     )
     pool = [case for case, side in split.items() if side == "pool"]
-    check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(raw.classes))
+    check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(names))
     if settings.people:
         print(f"{len(pool)} cases in the pool, {len(split) - len(pool)} in the test set; people label")
     else:
         _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
-        _tell_folds({case: class_voxels[case] for case in pool}, groups, raw.classes.names, settings)
+        _tell_folds({case: class_voxels[case] for case in pool}, groups, names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
     plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
 
@@ -126,7 +127,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
 def _tell_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> None:
     labelled = {fact.name: fact.class_voxels for fact in facts if fact.labelled}
     if labelled:
-        print(class_table(labelled, names))
+        print(class_table(labelled, names, sum(fact.head.voxels for fact in facts if fact.labelled)))
     else:
         print("no case has labels: intensities are those of the body (CT) or of voxels that are not zero")
 
@@ -219,11 +220,11 @@ def _write_given(path: Path, classes: Classes, dataset: str, cases: Sequence[Pre
 def _write_dataset(
     folder: Path, raw: RawDataset, settings: Settings, plans: dict[str, Any], prepared: Iterable[PreparedCase]
 ) -> None:
-    nnunet_json = raw.nnunet_json
-    nnunet_json["labels"] = nnunet_json["labels"] | {"ignore": raw.classes.ignore_index}
+    nnunet_json = raw.nnunet_json | raw.classes.for_nnunet(ignore=True)
     content = {"plans": plans, "nnunet": nnunet_json, "images": {case.name: case.digest for case in prepared}}
+    regions = {"regions": raw.classes.regions} if raw.classes.regions else {}
     write_json(folder / "plans.json", plans)
-    write_json(folder / "nnunet_dataset.json", nnunet_json)
+    write_json(folder / "nnunet_dataset.json", nnunet_json, sort_keys=False)
     write_json(
         folder / "dataset.json",
         {
@@ -232,9 +233,10 @@ def _write_dataset(
             "name": settings.name,
             "class_names": list(raw.classes.names),
             "class_values": list(raw.classes.values),
+            **regions,
             "channels": list(raw.channels),
             "configuration": settings.configuration,
-            "digest": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+            "digest": hashlib.sha256(json.dumps(content | regions, sort_keys=True).encode()).hexdigest(),
         },
     )
 

@@ -29,8 +29,8 @@ def split_pool_test(
 
     Args:
         groups: patient of each case.
-        class_voxels: voxels per class index of each case.
-        class_names: names of the classes, by index.
+        class_voxels: voxels per class (or region, with background) of each case.
+        class_names: their names, in the same order.
         test_fraction: share of the cases to hold out, in (0, 1).
         seed: the split's seed.
 
@@ -76,8 +76,8 @@ def given_split(
 
     Args:
         groups: patient of each case.
-        class_voxels: voxels per class index of each case.
-        class_names: names of the classes, by index.
+        class_voxels: voxels per class (or region, with background) of each case.
+        class_names: their names, in the same order.
         held_out: the test set.
         people: people label, so nobody knows yet which classes the pool holds.
 
@@ -135,11 +135,11 @@ def check_start(
         raise UserError(*problems)
 
 
-def class_table(class_voxels: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> str:
-    """One line per class for the log: in how many cases it is, and its share of all voxels."""
+def class_table(class_voxels: Mapping[str, Sequence[int]], class_names: Sequence[str], voxels: int) -> str:
+    """One line per class for the log: in how many cases it is, and its share of all `voxels`; regions overlap."""
     counts = np.array([class_voxels[case] for case in sorted(class_voxels)], dtype=np.int64)
     lines = [
-        f"  {name}: in {int((counts[:, i] > 0).sum())} of {len(counts)} cases, {counts[:, i].sum() / counts.sum():.2%}"
+        f"  {name}: in {int((counts[:, i] > 0).sum())} of {len(counts)} cases, {counts[:, i].sum() / voxels:.2%}"
         for i, name in enumerate(class_names)
     ]
     return "\n".join(lines)

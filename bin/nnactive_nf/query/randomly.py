@@ -63,7 +63,7 @@ class Random(Strategy):
         count = min(count, image.patches_left)
         mask = image.oracle() if self.inside + self.border and count > 0 else None
         present = (
-            [] if mask is None else [i for i in image.classes.foreground if (mask == image.classes.values[i]).any()]
+            [] if mask is None else [name for name in image.classes.targets if image.classes.mask_of(mask, name).any()]
         )
         taken: list[Candidate] = []
         while len(taken) < count:
@@ -72,9 +72,9 @@ class Random(Strategy):
             if kind >= self.whole and mask is not None:
                 of_border = kind >= self.whole + self.inside
                 for place in rng.permutation(len(present)):
-                    index = present[int(place)]
-                    if box := _centred(image, mask == image.classes.values[index], of_border, taken, rng):
-                        found = Candidate(image.case, box, 0.0, image.classes.names[index])
+                    name = present[int(place)]
+                    if box := _centred(image, image.classes.mask_of(mask, name), of_border, taken, rng):
+                        found = Candidate(image.case, box, 0.0, name)
                         break
             if found is None:
                 anywhere = _anywhere(image, taken, rng)
@@ -88,23 +88,24 @@ class Random(Strategy):
 def guaranteed(pool: Pool, size: int) -> list[Candidate]:
     """Two patches for every class, background included, in two different cases, each centred on a voxel of the class.
 
-    Classes with the fewest cases first. Each class takes cases of two groups (patients) where there are two, and of
-    these such that have no patch yet. The patches count towards the start's budget.
+    Where there are regions they are the classes. Classes with the fewest cases first. Each class takes cases of two
+    groups (patients) where there are two, and of these such that have no patch yet. The patches count towards the
+    start's budget.
 
     Raises:
         UserError: the budget is smaller than two patches per class, or a class is in no case.
     """
-    classes = pool.classes
-    if size < 2 * len(classes):
+    names = [*pool.classes.named]
+    if size < 2 * len(names):
         raise UserError(
-            f"a start of {size} patches cannot hold 2 of each of the {len(classes)} classes (background included): "
-            f"raise the start size to {2 * len(classes)} or start without the class guarantee"
+            f"a start of {size} patches cannot hold 2 of each of the {len(names)} classes (background included): "
+            f"raise the start size to {2 * len(names)} or start without the class guarantee"
         )
     holds = pool.each_image(_classes_in)
-    cases_of = [[case for case, held in zip(pool.cases, holds, strict=True) if held[i]] for i in range(len(classes))]
+    cases_of = [[case for case, held in zip(pool.cases, holds, strict=True) if i in held] for i in range(len(names))]
     chosen: list[Candidate] = []
-    for index in sorted(range(len(classes)), key=lambda i: (len(cases_of[i]), i)):
-        name = classes.names[index]
+    for index in sorted(range(len(names)), key=lambda i: (len(cases_of[i]), i)):
+        name = names[index]
         if not cases_of[index]:
             raise UserError(f"class '{name}' is in no case of the pool: the start cannot hold it")
         rng = pool.rng("guarantee", name)
@@ -116,7 +117,7 @@ def guaranteed(pool: Pool, size: int) -> list[Candidate]:
             image = pool.with_picked(chosen).image(case)
             if len(found) == 2 or image.patches_left < 1:
                 continue
-            box = _centred(image, image.oracle() == classes.values[index], False, [], rng)
+            box = _centred(image, pool.classes.mask_of(image.oracle(), name), False, [], rng)
             if box is not None:
                 chosen.append(Candidate(case, box, 0.0, name))
                 found.append(case)
@@ -133,9 +134,8 @@ def _groups_first(cases: Sequence[str], pool: Pool) -> list[str]:
     return [*first.values(), *(case for case in cases if case not in first.values())]
 
 
-def _classes_in(image: Image) -> list[bool]:
-    mask = image.oracle()
-    return [bool((mask == value).any()) for value in image.classes.values]
+def _classes_in(image: Image) -> list[int]:
+    return image.classes.held(image.oracle())
 
 
 def _draw(rng: np.random.Generator, count: int, allowed: Callable[[int], bool], all_allowed: Callable[[], Flat]) -> int:

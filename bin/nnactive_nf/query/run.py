@@ -162,7 +162,7 @@ def query(
             raise UserError(f"{labels_file}: labels of cycle {labels.cycle}; the query is for cycle {settings.cycle}")
         patches, node = labels.patches, labels.node
     if maps is not None:
-        maps.check_owner(dataset.name, len(dataset.classes), settings.cycle - 1, node)
+        maps.check_owner(dataset.name, len(dataset.classes.channels), settings.cycle - 1, node)
     if oracle_file is not None and needs_oracle:
         oracle = read_patches(oracle_file, "oracle")
         dataset.check_owner(oracle_file, oracle.dataset, oracle.classes)

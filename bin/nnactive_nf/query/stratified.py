@@ -9,6 +9,7 @@ from math import exp, floor, inf
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import entr
 
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.query.base import Strategy, enough
@@ -63,6 +64,9 @@ def sigmoid(start: float, end: float, temperature: float, step: int, steps: int)
 class ClassStratified(Strategy):
     """Components: one per foreground class, scored by the mean of PE p(c) over the patch, and one by the mean of PE.
 
+    Where there are regions they are the classes, each scored by the mean of H(p(r)) p(r), H being the entropy of being
+    in it or not, while PE is the mean of these entropies.
+
     Per image the components take turns in random order, the same in each round, each taking its best patch that no
     other has barred, until it has its cap or the image has given its most. A class has no candidate where its score
     is 0. What classes leave of their caps is added to the unstratified one's.
@@ -79,7 +83,7 @@ class ClassStratified(Strategy):
 
     def candidates(self, image: Image) -> list[Candidate]:
         """Candidates of all components."""
-        names = [image.classes.names[index] for index in image.classes.foreground]
+        names = image.classes.targets
         left = caps(image.patches_left, float(image.options["class_fraction"]), names)
         most = min(image.patches_left, sum(left.values()))
         if most < 1:
@@ -107,17 +111,21 @@ class ClassStratified(Strategy):
         return found
 
     def _component(self, image: Image, component: str) -> Scores:
-        entropy = image.map("predictive_entropy")
-        planes = planes_of(entropy)
-        if component != ALL:
-            probability = image.map("mean_probability", (image.classes.names.index(component),))
-            planes = _product(entropy, probability)
-        scores = image.mean_scores(planes)
+        scores = image.mean_scores(self._planes(image, component))
         return scores if self.beta is None else noised(scores, image, self.beta(image), component)
+
+    @staticmethod
+    def _planes(image: Image, component: str) -> Planes:
+        if component == ALL:
+            return planes_of(image.map("predictive_entropy"))
+        probability = image.map("mean_probability", (image.classes.channels.index(component),))
+        if image.classes.regions:  # a region's own entropy: that of another says nothing of it
+            return _of_region(probability)
+        return _product(image.map("predictive_entropy"), probability)
 
     def choose(self, candidates: Sequence[Candidate], pool: Pool, size: int) -> list[Candidate]:
         """Quotas by class, then the rest."""
-        names = [pool.classes.names[index] for index in pool.classes.foreground]
+        names = pool.classes.targets
         quota = quotas(size, float(pool.options["class_fraction"]), names, pool.rng("quotas"))
         ranked = sorted(candidates, key=lambda c: c.key)
         chosen: dict[str, list[Candidate]] = {}
@@ -162,6 +170,14 @@ def _in_turns(chosen: Mapping[str, Sequence[Candidate]]) -> Iterator[Candidate]:
 
 def _product(entropy: npt.NDArray[np.floating], probability: npt.NDArray[np.floating]) -> Planes:
     return lambda z: entropy[z].astype(np.float64) * probability[z]
+
+
+def _of_region(probability: npt.NDArray[np.floating]) -> Planes:
+    def plane(z: int) -> npt.NDArray[np.float64]:
+        p = probability[z].astype(np.float64)
+        return (entr(p) + entr(1 - p)) * p  # type: ignore[no-any-return]
+
+    return plane
 
 
 class _Components:

@@ -86,7 +86,7 @@ class Softrank(MeanOfMap):
 
 
 class ExpectedDice(Scored):
-    """Score = minus the soft Dice between each fold and the mean, averaged over folds and classes.
+    """Score = minus the soft Dice between each fold and the mean, averaged over folds and classes (or regions).
 
     Soft Dice of fold m and class c over the patch: 2 sum(p_m p) / (sum(p_m) + sum(p)), p being the mean over folds;
     1 where both are 0.
@@ -96,7 +96,7 @@ class ExpectedDice(Scored):
         """Minus the mean soft Dice."""
         total = np.zeros(image.grid.counts, dtype=np.float64)
         terms = 0
-        for index in range(len(image.classes)):
+        for index in range(len(image.classes.channels)):
             folds = image.map("fold_probability", (slice(None), index))
             self._add(total, folds, image)
             terms += len(folds)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +30,8 @@ DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
 LATER, REFUSED, DIFFERS = "later", "refused", "differs"
 STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS)
 
+BESIDE = (".csv", ".json", ".md", ".txt")  # what lies beside label files: tables of tasks, and what is passed over
+
 COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "note"]
 
 
@@ -38,11 +43,13 @@ class File:
     name: str  # below the folder of the cycle, as the user knows it
     annotator: str  # the folder that it lies in; '' where it lies in none
     sha256: str
+    delivered: str  # when it was last changed, in UTC
 
-    @property
-    def delivered(self) -> str:
-        """When it was last changed, in UTC."""
-        return datetime.fromtimestamp(self.path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    @classmethod
+    def at(cls, path: Path, name: str, annotator: str, modified: float) -> File:
+        """A file that was last changed at this time."""
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return cls(path, name, annotator, digest, datetime.fromtimestamp(modified, UTC).strftime("%Y-%m-%d %H:%M:%S"))
 
 
 @dataclass(frozen=True)
@@ -103,16 +110,21 @@ def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
             nobody has delivered anything.
     """
     dataset, query = Dataset.open(prepared), read_query(query_file)
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=".") as unpacked:
+        files = list(_unpacked(_files(folder), Path(unpacked))) if folder is not None else []
+        return _received(dataset, query, files)
+
+
+def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> Received:
     answers = [Answer(int(row.rank), str(row.case)) for row in query.sort_values("rank").itertuples()]
     boxes = {answer.patch: box for answer, box in zip(answers, _boxes(query), strict=True)}
-    files = list(_files(folder)) if folder is not None else []
     told, strangers = _told(files, query)
     of_case: dict[str, list[File]] = {}
     for file in files:
         case = case_of(file.path)
         if case in set(query["case"]):
             of_case.setdefault(str(case), []).append(file)
-        elif file.path.suffix != ".csv":
+        elif file.path.suffix.lower() not in BESIDE:
             strangers.append(_stranger(file, "is for no case of this query" if case else "is no label file"))
     for case in sorted(set(query["case"])):
         of_patches = [answer for answer in answers if answer.case == case]
@@ -131,10 +143,29 @@ def _boxes(query: pd.DataFrame) -> Iterable[Box]:
 
 def _files(folder: Path) -> Iterable[File]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            place = path.relative_to(folder)
+        place = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in place.parts):
             annotator = place.parts[0] if len(place.parts) > 1 else ""
-            yield File(path, str(place), annotator, hashlib.sha256(path.read_bytes()).hexdigest())
+            yield File.at(path, str(place), annotator, path.stat().st_mtime)
+
+
+def _unpacked(files: Iterable[File], folder: Path) -> Iterator[File]:
+    """The same with what archives hold in their place, unpacked below `folder`; damaged ones stay."""
+    for number, file in enumerate(files):
+        if file.path.suffix.lower() != ".zip":
+            yield file
+            continue
+        try:
+            with zipfile.ZipFile(file.path) as archive:
+                found = [entry for entry in archive.infolist() if not entry.is_dir()]
+                for entry in found:  # by its name alone, so that none leads out of the folder
+                    path = folder / str(number) / Path(entry.filename).name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(entry) as source, path.open("wb") as target:
+                        shutil.copyfileobj(source, target)
+                    yield File.at(path, f"{file.name}/{path.name}", file.annotator, file.path.stat().st_mtime)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            yield file
 
 
 def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[Told]], list[Answer]]:
@@ -143,7 +174,7 @@ def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[To
     strangers = []
     cases = dict(zip(query["rank"], query["case"], strict=True))
     for file in files:
-        if file.path.suffix != ".csv":
+        if file.path.suffix.lower() != ".csv":
             continue
         try:
             for row in read_tasks(file.path, cases):
@@ -210,7 +241,8 @@ def _decide(
     whole = [reading for reading, left in found if left == 0]
     said = [row for row in rows if row.state in (LATER, REFUSED)]
     if whole:
-        answer.annotator = ";".join(reading.annotator for reading in whole if reading.annotator)
+        named = [reading.annotator for reading in whole] if len(whole) > 1 else [whole[0].annotator or _named(rows)]
+        answer.annotator = ";".join(name for name in named if name)
         answer.files = tuple(file for reading in whole for file in reading.files)
         answer.note = "; ".join(dict.fromkeys(note for reading in whole for note in reading.notes))
         first, *others = (reading.values_zyx[exact.slices] for reading in whole)
@@ -229,6 +261,10 @@ def _decide(
         answer.note = f"{left} of {exact.voxels} voxels are undecided"
     elif said:
         answer.state, answer.annotator, answer.note = said[0].state, said[0].annotator, said[0].reason
+
+
+def _named(rows: Sequence[Told]) -> str:
+    return next((row.annotator for row in rows if row.annotator), "")
 
 
 def _with_margin(values_zyx: Mask, exact: Box, wide: Box, ignore: int) -> Mask:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from nnactive_nf.core.design import Design, Trajectory
 from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
-from nnactive_nf.report.look import CLASS_COLOURS
+from nnactive_nf.core.labels import read_patches
 
 VIEWS_VERSION = 1
 MOST_VOXELS = 256  # of a picture along an axis; more than QUERY keeps
@@ -53,7 +53,7 @@ LEVELS = [
 class Crop:
     """One queried patch with its surroundings.
 
-    Arrays are `[z, y, x]`, a voxel of theirs being `stride_zyx` of the image; `label` is 0 unlabelled, 1 + class index.
+    Arrays are `[z, y, x]`, a voxel of theirs being `stride_zyx` of the image; `label` is 0 unlabelled, 1 + label index.
     """
 
     rank: int
@@ -199,13 +199,13 @@ def _label(
 
 
 def gallery(design: Design, queries: Sequence[Query], budget: int = BYTES) -> dict[str, Any]:
-    """What the page needs of the pictures: queries by key, and per trajectory which query made which cycle.
+    """What the page needs of the pictures: queries by key, per trajectory which query made which cycle, label names.
 
     The richest level that keeps all sprites within `budget` is taken; below the poorest, later queries go without.
     """
     index: dict[str, dict[str, str]] = {t.id: {} for t in design.trajectories}
     if not queries:
-        return {"queries": {}, "index": {}, "left_out": 0}
+        return {"queries": {}, "index": {}, "left_out": 0, "labels": {}}
     for query in queries:
         for owner in query.owners:
             index[owner][str(query.cycle)] = query.key
@@ -216,7 +216,16 @@ def gallery(design: Design, queries: Sequence[Query], budget: int = BYTES) -> di
             break
     assert packed is not None
     index = {name: {c: key for c, key in by_cycle.items() if key in packed} for name, by_cycle in index.items()}
-    return {"queries": packed, "index": {name: of for name, of in index.items() if of}, "left_out": left_out}
+    index = {name: of for name, of in index.items() if of}
+    return {"queries": packed, "index": index, "left_out": left_out, "labels": label_names(design, queries)}
+
+
+def label_names(design: Design, queries: Sequence[Query]) -> dict[str, list[str]]:
+    """Names of the labels that pictures are painted with, by data set: with regions these are not what is measured."""
+    dataset_of = {t.id: t.dataset for t in design.trajectories}
+    files = {dataset_of[query.owners[0]]: query.labels for query in reversed(queries) if query.labels is not None}
+    found = {dataset: read_patches(path).classes for dataset, path in files.items()}
+    return {name: [classes.described(index) for index in range(len(classes))] for name, classes in found.items()}
 
 
 def _pack(queries: Sequence[Query], level: Level, budget: int, stop: bool) -> tuple[dict[str, Any] | None, int]:
@@ -376,12 +385,3 @@ def _edges(offset: Sequence[int], size: Sequence[int], axis: int) -> tuple[int, 
 def colour_table() -> list[str]:
     """The 256 colours of uncertainty, as hex, for the page."""
     return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps["inferno"](np.arange(256))]
-
-
-def class_colours(names: Iterable[str]) -> list[dict[str, str]]:
-    """Colours of classes by index, background first."""
-    colours = ["#9aa0a6", *CLASS_COLOURS]
-    return [
-        {"name": name, "colour": colours[0] if place == 0 else colours[1 + (place - 1) % len(CLASS_COLOURS)]}
-        for place, name in enumerate(names)
-    ]

@@ -20,7 +20,6 @@ RANDOM_COLOURS = [("#6b7280", "#a9b1bd"), ("#8c6d46", "#c9a978"), ("#4d4d4d", "#
 DASHES = ["solid", "longdash", "dashdot"]
 RANDOM_DASHES = ["dot", "dash", "dashdot"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon"]
-CLASS_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#7f7f7f"]
 
 MATPLOTLIB_DASHES = {
     "solid": "-",

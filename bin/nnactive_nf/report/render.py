@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import plotly.offline
 
 from nnactive_nf import __version__
 from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.pages import class_colours, script_json
 from nnactive_nf.report import answer, content
 from nnactive_nf.report.figures import write_figures
-from nnactive_nf.report.gallery import class_colours, colour_table, find_queries, gallery
+from nnactive_nf.report.gallery import colour_table, find_queries, gallery
 from nnactive_nf.report.look import looks
 from nnactive_nf.report.tables import Tables
 
@@ -83,7 +83,10 @@ def page(
         **content.figure_data(tables),
         "gallery": pictures,
         "colours": colour_table(),
-        "classColours": {dataset: class_colours(["background", *tables.classes(dataset)[1:]]) for dataset in datasets},
+        "classColours": {
+            dataset: class_colours(pictures["labels"].get(dataset, ["background", *tables.classes(dataset)[1:]]))
+            for dataset in datasets
+        },
         "trajectories": [
             {"id": t.id, "dataset": t.dataset, "regime": t.regime, "strategy": t.strategy, "seed": t.seed}
             for t in design.trajectories
@@ -127,7 +130,7 @@ def page(
         plotly=plotly.offline.get_plotlyjs(),
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
-        data=_embedded(data),
+        data=script_json(data),
     )
 
 
@@ -151,12 +154,6 @@ def _question(tables: Tables) -> str:
 
 def _plural(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _embedded(data: Mapping[str, Any]) -> str:
-    """JSON that can stand in a script element."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def python_versions() -> dict[str, str]:

@@ -38,13 +38,14 @@ def write_training_folder(
         patch: the network's patch, for the chunks of the files.
 
     Returns:
-        Class indices with labelled voxels, per case.
+        Places in `Classes.named` with labelled voxels, per case.
     """
     classes_in = {}
     for case in sorted(labels.masks):
         index = dataset.to_network_grid(dataset.classes.to_index(labels.masks[case]))[None].astype(np.int16)
-        # nnU-Net's key for "anywhere annotated" is the tuple of all labels with -1 in front.
-        keys = [*dataset.classes.foreground, (-1, *range(len(dataset.classes)))]
+        # nnU-Net's keys: foreground labels or regions, and for "anywhere annotated" all labels with -1 in front.
+        parts = dataset.classes.for_nnunet(ignore=False)["labels"].values()
+        keys = [*(part for part in parts if part != 0), (-1, *range(len(dataset.classes)))]
         properties = dataset.properties(case)
         # Free voxels are background that was labelled for nothing: they count in the loss, but no patch goes there for
         # their sake, or large empty margins would take most of them.
@@ -54,8 +55,7 @@ def write_training_folder(
         (folder / f"{case}.b2nd").symlink_to(dataset.network_file(case).resolve())
         _write_seg(folder, case, index, patch)
         (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))
-        found = np.unique(index).tolist()
-        classes_in[case] = [value for value in found if value < dataset.classes.ignore_index]
+        classes_in[case] = dataset.classes.held(labels.masks[case])
     return classes_in
 
 

@@ -124,7 +124,7 @@ def train(
         fold_of = given_folds or assign_folds(
             classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
         )
-        for line in unseen_classes(classes_in, fold_of, dataset.groups, dataset.classes.names):
+        for line in unseen_classes(classes_in, fold_of, dataset.groups, [*dataset.classes.named]):
             print(line, flush=True)
         _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own)
     place.deliver(out, ids)

@@ -15,7 +15,7 @@ from typing import Any
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import file_digest, read_json, write_json
-from nnactive_nf.core.nnunet import FoldCheckpoint, load_fold, load_torch, save_fold, save_torch, stored_fold
+from nnactive_nf.core.nnunet import FoldCheckpoint, alike_in, load_fold, load_torch, save_fold, save_torch, stored_fold
 from nnactive_nf.core.trainer_file import TrainerFile
 
 
@@ -36,10 +36,11 @@ class Given:
     nnunet_json: Mapping[str, Any]
     network_by: str = ""
 
-    def as_stored(self) -> Given:
-        """The same as it comes back from a file."""
+    @property
+    def trained_with(self) -> tuple[Any, ...]:
+        """The same as it comes back from a file (`FoldCheckpoint.trained_with`)."""
         plans, nnunet_json = (json.loads(json.dumps(part)) for part in (self.plans, self.nnunet_json))
-        return Given(plans, self.configuration, nnunet_json, self.network_by)
+        return alike_in(plans, self.configuration, nnunet_json, self.network_by)
 
 
 class TrainingStore:
@@ -93,7 +94,7 @@ class TrainingStore:
         fold = load_fold(path, trainer)
         if fold.digest != self.digest:
             raise UserError(f"{path}: the checkpoint of another training ({fold.digest[:12]})")
-        if Given(*fold.trained_with) != given.as_stored():
+        if fold.trained_with != given.trained_with:
             raise UserError(f"{path}: was trained with other plans or classes, or another network")
 
     def _put_aside(self, path: Path, why: UserError) -> None:

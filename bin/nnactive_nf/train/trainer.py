@@ -127,13 +127,14 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         )
         scales = self._get_deep_supervision_scales()
         labels = self.label_manager
+        regions = labels.foreground_regions if labels.has_regions else None
         train_transforms = self.get_training_transforms(
             patch, rotation, scales, mirror_axes, dummy_2d,
             use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
-            foreground_labels=labels.foreground_labels, ignore_label=labels.ignore_label,
+            foreground_labels=labels.foreground_labels, regions=regions, ignore_label=labels.ignore_label,
         )  # fmt: skip
         val_transforms = self.get_validation_transforms(
-            scales, foreground_labels=labels.foreground_labels, ignore_label=labels.ignore_label
+            scales, foreground_labels=labels.foreground_labels, regions=regions, ignore_label=labels.ignore_label
         )
         loaders = [
             AnnotatedPatchLoader(
