@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 from conftest import lacks
@@ -20,7 +21,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from scipy.spatial.transform import Rotation
 
+from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.core.query_table import QUERY_TYPES, write_query
 from nnactive_nf.hand_out.page import PageCase, PagePatch, niivue_text, page_text
+from nnactive_nf.hand_out.run import hand_out
+from nnactive_nf.receive.run import receive
 
 pytestmark = pytest.mark.browser
 
@@ -457,6 +463,53 @@ def test_a_real_case_is_labelled(browser: Browser, viewer: str, hippocampus: Pat
     np.testing.assert_array_equal(back.affine, given.affine)
     assert heard == []
     page.context.close()
+
+
+def test_what_the_page_of_a_package_saves_is_taken_in(
+    browser: Browser, viewer: str, prepared: Path, phantom: Path, tmp_path: Path
+):
+    """From a query to labels: one patch is drawn on and done, one is refused, one is left."""
+    dataset = Dataset.open(prepared / "prepared")
+    case = dataset.pool[0]
+    starts = [(0, 0, 0), (8, 16, 16), (2, 18, 0)]
+    rows = [[rank, case, *zyx, 8, 12, 12, 1.0, "all"] for rank, zyx in enumerate(starts, start=1)]
+    write_query(tmp_path / "query.csv", pd.DataFrame(rows, columns=list(QUERY_TYPES)))
+    package = tmp_path / "phantom-main-s1" / "cycle_00"
+    tasks = hand_out(
+        dataset.folder, phantom, tmp_path / "query.csv", [], strategy="coverage", cycle=0, delivery="there", out=package
+    )
+    page, heard = open_page(browser, package / "index.html", (package / "index.html").read_text(encoding="utf-8"))
+    assert page.text_content("title") == "phantom-main-s1 cycle_00"
+    show(page, 1)
+    first = [int(tasks.iloc[0][f"first_{axis}"]) for axis in "xyz"]
+    at = [low + 5 for low in page.evaluate("annotation.shown.box.low")]  # the page has the patches' surroundings alone
+    page.evaluate("annotation.useSize(1)")
+    page.evaluate("(at) => annotation.viewer.stroke([at], 3)", at)
+    page.keyboard.press("d")
+    show(page, 2)
+    page.click("#refuse")
+    page.fill("#reason", "metal")
+    page.click("#refuse")
+    with page.expect_download() as download:
+        page.click("#save-all")
+    delivered = tmp_path / "labels" / "eve"
+    delivered.mkdir(parents=True)
+    download.value.save_as(delivered / "work.zip")
+    assert heard == []
+    page.context.close()
+    answers = receive(dataset.folder, tmp_path / "query.csv", tmp_path / "labels").answers
+    assert [(answer.state, answer.annotator) for answer in answers] == [
+        ("done", "eve"),
+        ("refused", "eve"),
+        ("later", "eve"),
+    ]
+    assert answers[0].files[0].name == f"eve/work.zip/{case}.nii.gz"
+    wide = dataset.grids[case].label_box(Box((0, 0, 0), (8, 12, 12)))
+    assert list(wide.start_zyx[::-1]) == first
+    np.testing.assert_array_equal(np.argwhere(answers[0].values_zyx == 3), [[5, 5, 5]])
+    assert (answers[0].values_zyx != 3).sum() == wide.voxels - 1 and not np.isin(
+        answers[0].values_zyx, [1, 2, 255]
+    ).any()
 
 
 def test_without_the_viewer_patches_are_shown_and_time_is_counted(browser: Browser, tmp_path: Path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +105,7 @@ class Folder:
         return values
 
     def put(self, name: str, values: np.ndarray, spacing: Sequence[float] = (1, 1, 2)) -> Path:
-        image = sitk.GetImageFromArray(values)
+        image = sitk.GetImageFromArray(values, isVector=False)
         image.SetSpacing(tuple(map(float, spacing)))
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,3 +189,141 @@ def test_two_annotators_must_agree(folder: Folder) -> None:
     folder.put("bob/b.nii.gz", other)
     assert folder.states() == ["done", "differs", "done"]
     assert folder.received().answers[1].note == "annotators differ in 1 of 64 voxels"
+
+
+def put_text(name: str, text: str | bytes) -> Callable[[Folder], object]:
+    data = text if isinstance(text, bytes) else text.encode()
+    return lambda folder: (folder.folder / name).write_bytes(data)
+
+
+def put_changed(change: Callable[[np.ndarray], np.ndarray], name: str = "b.nii.gz", **geometry: Any):
+    return lambda folder: folder.put(name, change(folder.values("b")), **geometry)
+
+
+def with_voxel(value: float, kind: str = "uint8") -> Callable[[np.ndarray], np.ndarray]:
+    def change(values: np.ndarray) -> np.ndarray:
+        changed = values.astype(kind)
+        changed[3, 3, 3] = value
+        return changed
+
+    return change
+
+
+def put_image(change: Callable[[sitk.Image], sitk.Image], name: str = "b.nii.gz") -> Callable[[Folder], object]:
+    def put(folder: Folder) -> None:
+        image = sitk.GetImageFromArray(folder.values("b"))
+        image.SetSpacing((1.0, 1.0, 2.0))
+        sitk.WriteImage(change(image), str(folder.folder / name))
+
+    return put
+
+
+def moved(*origin: float) -> Callable[[sitk.Image], sitk.Image]:
+    def change(image: sitk.Image) -> sitk.Image:
+        image.SetOrigin(origin)
+        return image
+
+    return change
+
+
+def resampled_to(*spacing: float) -> Callable[[sitk.Image], sitk.Image]:
+    def change(image: sitk.Image) -> sitk.Image:
+        size = [max(1, round(n * a / b)) for n, a, b in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)]
+        origin = [(b - a) / 2 for a, b in zip(image.GetSpacing(), spacing, strict=True)]
+        near = sitk.sitkNearestNeighbor
+        return sitk.Resample(image, size, sitk.Transform(), near, origin, spacing, image.GetDirection(), IGNORE)
+
+    return change
+
+
+def put_segments(*segments: tuple[str, int, int], layers: int = 1) -> Callable[[Folder], object]:
+    def put(folder: Folder) -> None:
+        values = (folder.values("b") == 2).astype(np.uint8)
+        image = sitk.GetImageFromArray(values if layers == 1 else np.stack([values] * layers, axis=-1), layers > 1)
+        image.SetSpacing((1.0, 1.0, 2.0))
+        for place, (name, value, layer) in enumerate(segments):
+            for key, text in {"ID": f"S{place}", "Name": name, "LabelValue": value, "Layer": layer}.items():
+                image.SetMetaData(f"Segment{place}_{key}", str(text))
+        sitk.WriteImage(image, str(folder.folder / "b.seg.nrrd"))
+
+    return put
+
+
+def put_two(folder: Folder) -> None:
+    folder.put("eve/b.nii.gz", folder.values("b"))
+    folder.put("bob/b.nii.gz", folder.values("b", 7))
+
+
+def put_archive(folder: Folder) -> None:
+    path = folder.put("b.nii.gz", folder.values("b"))
+    with zipfile.ZipFile(folder.folder / "work.zip", "w") as archive:
+        archive.write(path, "../../b.nii.gz")
+    path.unlink()
+
+
+def put_cut_off(folder: Folder) -> None:
+    path = folder.put("b.nii.gz", np.random.default_rng(0).choice([0, 2], (8, 8, 8)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+# What is brought for patch 2 (case b), what becomes of that patch, and what stands in its row or in a file's own.
+DELIVERIES: dict[str, tuple[Callable[[Folder], object], str, str]] = {
+    "cut off": (put_cut_off, "wrong", "cannot be read, it may be truncated"),
+    "empty": (put_text("b.nii.gz", b""), "wrong", "cannot be read"),
+    "text": (put_text("b.nrrd", "labels\n"), "wrong", "cannot be read"),
+    "a picture": (put_text("b.png", b"\x89PNG"), "missing", "is no label file"),
+    "of another case": (lambda folder: folder.put("c.nii.gz", folder.values("b")), "missing", "is for no case"),
+    "of a case without patches": (put_changed(lambda v: v, "ab.mha"), "missing", "is for no case of this query"),
+    "a value of no class": (put_changed(with_voxel(9)), "wrong", "holds values 9; known are 0 background, 2 head"),
+    "indices for values": (put_changed(lambda v: np.where(v == 2, 1, 0).astype(np.uint8)), "wrong", "holds values 1;"),
+    "a negative value": (put_changed(with_voxel(-1, "int16")), "wrong", "holds values -1;"),
+    "a value of 16 bits": (put_changed(with_voxel(300, "uint16")), "wrong", "holds values 300;"),
+    "parts of a number": (put_changed(with_voxel(0.5, "float32")), "wrong", "no whole numbers"),
+    "no number": (put_changed(with_voxel(np.nan, "float32"), "b.mha"), "wrong", "no whole numbers"),
+    "whole numbers as floats": (put_changed(lambda v: v.astype("float64"), "b.mha"), "done", ""),
+    "numbers of 16 bits": (put_changed(lambda v: v.astype("uint16")), "done", ""),
+    "one voxel undecided": (put_changed(with_voxel(IGNORE)), "undecided", "1 of 64 voxels are undecided"),
+    "nothing decided": (put_changed(lambda v: np.full_like(v, IGNORE)), "missing", ""),
+    "half of the patch": (put_changed(lambda v: v[:4]), "undecided", "32 of 64"),
+    "all background": (put_changed(lambda v: np.zeros_like(v)), "done", ""),
+    "several volumes": (put_changed(lambda v: np.stack([v, v]), "b.nii.gz", spacing=(1, 1, 2, 1)), "wrong", "4 axes"),
+    "one volume of four axes": (put_changed(lambda v: v[None], "b.nii.gz", spacing=(1, 1, 2, 1)), "done", ""),
+    "one slice": (put_image(lambda image: image[:, :, 3]), "wrong", "has 2 axes"),
+    "colours": (put_image(lambda image: sitk.Compose(image, image, image)), "wrong", "3 values for each voxel"),
+    "elsewhere": (put_image(moved(100, 0, 0)), "wrong", "lies elsewhere than the image: its first voxel is at (100"),
+    "a bit off": (put_image(moved(0.2, 0, 0)), "done", "lies up to 0.20 voxels off"),
+    "half a voxel off": (put_image(moved(0.7, 0, 0)), "undecided", ""),
+    "finer": (put_image(resampled_to(0.5, 0.5, 1)), "done", "lies on another grid, resampled"),
+    "too coarse": (put_image(resampled_to(2, 2, 2)), "wrong", "too coarse for the image's (1, 1, 2)"),
+    "segments": (put_segments(("Head", 1, 0)), "done", ""),
+    "a segment of no class": (put_segments(("Segment_1", 1, 0)), "wrong", "segment 'Segment_1' is no class; name it"),
+    "a segment in no layer": (put_segments(("head", 1, 3)), "wrong", "is in layer 3, the file has 1"),
+    "segments that overlap": (put_segments(("head", 1, 0), ("tail", 1, 1), layers=2), "wrong", "overlaps another"),
+    "two who differ": (put_two, "differs", "annotators differ in 64 of 64 voxels"),
+    "an archive": (put_archive, "done", ""),
+    "a damaged archive": (put_text("b.zip", b"PK\x03\x04no more"), "missing", "is no label file"),
+    "an archive of macOS's files": (put_text("._b.nii.gz", b"\0\5"), "missing", ""),
+    "tasks of another table": (put_text("tasks.csv", "a,b\n1,2\n"), "missing", "columns ['patch', 'case'] are missing"),
+    "tasks with semicolons": (put_text("tasks.csv", "patch;case\n2;b\n"), "missing", "columns ['patch', 'case']"),
+    "a task of another case": (put_text("tasks.csv", "patch,case,state\n2,a,refused\n"), "missing", "no patch 2 in"),
+    "an unknown task": (put_text("tasks.csv", "patch,case,state\n9,b,refused\n"), "missing", "no patch 9 in case b"),
+    "an unknown state": (put_text("tasks.csv", "patch,case,state\n2,b,maybe\n"), "missing", "state is 'maybe', one of"),
+    "minutes in words": (put_text("tasks.csv", "patch,case,minutes\n2,b,ten\n"), "missing", "numbers are wanted"),
+    "minutes below none": (put_text("tasks.csv", "patch,case,minutes\n2,b,-3\n"), "missing", "minutes are -3"),
+    "minutes with a comma": (put_text("tasks.csv", 'patch,case,state,minutes\n2,b,refused,"1,5"\n'), "refused", ""),
+    "tasks that are no text": (put_text("tasks.csv", b"\xff\xfe\0"), "missing", "not a table of tasks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DELIVERIES)
+def test_what_comes_is_told_apart_and_nothing_is_taken_by_mistake(folder: Folder, name: str) -> None:
+    bring, state, note = DELIVERIES[name]
+    bring(folder)
+    received = folder.received()
+    table = received.table()
+    assert list(table["state"][:3]) == ["missing", state, "missing"], table.to_string()
+    assert any(note in text for text in table["note"]), table.to_string()
+    if note and state in ("missing", "done", "undecided", "differs"):
+        assert len(table) == 3 + (state == "missing")
+    taken = [answer.patch for answer in received.answers if answer.values_zyx is not None]
+    assert taken == ([2] if state == "done" else [])

@@ -62,8 +62,9 @@ def hand_out(
         strategy: what chose the patches.
         cycle: whose labels they become.
         delivery: where files come back to, as the instructions say it.
-        out: folder to make: `tasks.csv`, `README.md`, `labels.json`, `index.html`, and by case `images/`, `start/` (what
-            labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer), `uncertainty/`.
+        out: folder to make: `tasks.csv`, `README.md`, `labels.json`, `index.html`, and by case `images/`, `start/`
+            (what labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer),
+            `uncertainty/`.
 
     Returns:
         `tasks.csv`.
