@@ -84,10 +84,11 @@ class Prepared:
     threshold: float  # the label is 7 where x is larger
 
 
-def prepare_drawn(case: Drawn, folder: Path) -> Prepared:
+def prepare_drawn(case: Drawn, folder: Path, noise: bool = False) -> Prepared:
     """Files whose voxels hold their own physical points, checked and preprocessed as PREPARE does it.
 
-    `folder` is a prepared data set of the name `drawn` then, with the files beside.
+    `folder` is a prepared data set of the name `drawn` then, with the files beside. With `noise` the label is 7 in
+    every other voxel or so, wherever it lies.
     """
     shape_zyx = case.image.GetSize()[::-1]
     points = places_by_simpleitk(case.image, index_grid(shape_zyx))
@@ -102,7 +103,8 @@ def prepare_drawn(case: Drawn, folder: Path) -> Prepared:
         return folder / f"{name}{case.ending}"
 
     images = tuple(write(np.where(inside, points[..., a] + FAR, 0.0), f"a_{a:04d}") for a in range(3))
-    label = write(np.where(inside & (points[..., 0] > threshold), 7, 0).astype(np.uint8), "a")
+    labelled = np.random.default_rng(0).random(shape_zyx) > 0.5 if noise else points[..., 0] > threshold
+    label = write(np.where(inside & labelled, 7, 0).astype(np.uint8), "a")
     raw_case = RawCase("a", images, label)
     reader = determine_reader_writer_from_file_ending(case.ending, verbose=False)
     raw = RawDataset(folder, CLASSES, ("x", "y", "z"), case.ending, reader, (raw_case,))

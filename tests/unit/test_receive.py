@@ -52,7 +52,7 @@ def test_labels_cut_from_the_truth_come_back_as_the_oracles(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        done = prepare_drawn(case, folder)
+        done = prepare_drawn(case, folder, noise=True)
         box = patch_in(case, done.grid.shape_zyx)
         query_file = query_of(folder / "query.csv", [("a", box)])
         truth = sitk.ReadImage(str(folder / f"a{case.ending}"))
@@ -79,6 +79,28 @@ def test_labels_cut_from_the_truth_come_back_as_the_oracles(
         outside = np.ones(mask.shape, dtype=bool)
         outside[box.slices] = False
         assert (mask[outside] == IGNORE).all()
+
+
+@given(drawn())
+@settings(max_examples=20)
+def test_who_labels_no_more_than_the_box_is_taken_at_their_word(case: Drawn) -> None:
+    """What lies round a patch, and is resampled with it, goes on as the patch ends."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        done = prepare_drawn(case, folder)
+        box = patch_in(case, done.grid.shape_zyx)
+        query_file = query_of(folder / "query.csv", [("a", box)])
+        labels = np.full(done.grid.file_shape_zyx, IGNORE, np.uint8)
+        labels[done.grid.file_box(box).slices] = 7
+        image = sitk.GetImageFromArray(labels)
+        image.CopyInformation(case.image)
+        (folder / "labels").mkdir()
+        sitk.WriteImage(image, str(folder / "labels" / "a.nii.gz"))
+        received = receive(folder, query_file, folder / "labels")
+        assert [answer.state for answer in received.answers] == ["done"]
+        write_answers(received, folder, query_file, folder / "answered.csv", folder / "answers.h5", "n-c00")
+        mask = read_labels(folder / "answers.h5", "oracle").masks["a"]
+        assert (mask[box.slices] == 7).all()
 
 
 @pytest.fixture
