@@ -60,7 +60,7 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     check_truth(scans, start, 12)
 
     # A correction: what is handed out stays, and what rests on the first labels is made anew.
-    case = str(tasks["case"].min())
+    case = next(name for name in sorted(set(tasks["case"])) if 1 in start.masks[name])
     (file,) = (scans / START / "labels").glob(f"{case}.*")
     image = sitk.ReadImage(str(file))
     sitk.WriteImage(sitk.ChangeLabel(image, {1: 3}), str(file), True)
@@ -70,7 +70,7 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     assert (scans / NEXT / "query.csv").read_bytes() == handed_out
     assert done.tasks("COMPLETED")["TRAIN"] == 4
     corrected = read_labels(scans / "results/labels/scans-main-bald-s12345/labels_c01.h5")
-    assert 1 in start.masks[case] and 1 not in corrected.masks[case]
+    assert not any(1 in corrected.masks[case][box.slices] for box in start.boxes(case))
     assert len(list((scans / START / "received").glob(f"*-{file.name}"))) == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def test_who_labels_no_more_than_the_box_is_taken_at_their_word(case: Drawn) -> 
     """What lies round a patch, and is resampled with it, goes on as the patch ends."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        done = prepare_drawn(case, folder)
+        fine_mm = tuple(0.35 * mm for mm in case.image.GetSpacing()[::-1])
+        done = prepare_drawn(replace(case, target_mm=fine_mm), folder)
         box = patch_in(case, done.grid.shape_zyx)
         query_file = query_of(folder / "query.csv", [("a", box)])
         labels = np.full(done.grid.file_shape_zyx, IGNORE, np.uint8)
