@@ -173,7 +173,7 @@ def test_refused_patches_are_left_out_and_later_ones_waited_for(folder: Folder, 
     folder.put("a.nii.gz", folder.values("a"))
     tasks = folder.folder / "tasks.csv"
     tasks.write_text(
-        "patch,case,state,reason,minutes,annotator\n1,a,later,,2,\n2,b,refused,metal,1.5,eve\n3,a,,,4,eve\n"
+        "patch,case,state,reason,minutes,annotator\n1,a,later,,2,eve\n2,b,refused,metal,1.5,eve\n3,a,,,4,eve\n"
     )
     received = folder.received()
     assert [answer.state for answer in received.answers] == ["later", "refused", "done"]
@@ -185,6 +185,19 @@ def test_refused_patches_are_left_out_and_later_ones_waited_for(folder: Folder, 
     write_answers(received, folder.dataset.folder, folder.query, tmp_path / "q.csv", tmp_path / "a.h5", "n-c00")
     answered = read_query(tmp_path / "q.csv")
     assert list(answered["rank"]) == [1, 2] and list(answered["case"]) == ["a", "a"]
+
+
+def test_of_several_tables_the_last_word_counts(folder: Folder) -> None:
+    """Each page that is saved tells of all patches, and of those that another has done that they are for later."""
+    folder.put("a.nii.gz", folder.values("a"))
+    (folder.folder / "one.csv").write_text("patch,case,state\n1,a,done\n3,a,later\n2,b,refused\n")
+    (folder.folder / "two.csv").write_text("patch,case,state\n1,a,later\n3,a,done\n2,b,later\n")
+    assert folder.states() == ["done", "refused", "done"]
+    (folder.folder / "zzz.csv").write_text("patch,case,state\n1,a,refused\n2,b,done\n")
+    assert folder.states() == ["refused", "missing", "done"]
+    (folder.folder / "eve").mkdir()
+    (folder.folder / "eve" / "tasks.csv").write_text("patch,case,state\n3,a,refused\n")
+    assert folder.states() == ["refused", "missing", "done"]
 
 
 def test_a_correction_is_taken_and_told(folder: Folder) -> None:

@@ -19,9 +19,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
-from nnactive_nf.core.geometry import Box
+from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.label_grid import labels_to_network_grid
-from nnactive_nf.core.labels import Labels, Mask, patch_boxes, write_labels
+from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.query_table import read_query, write_query
 from nnactive_nf.receive.delivered import case_of, read_delivered
 from nnactive_nf.receive.tasks import Told, read_tasks
@@ -117,7 +117,7 @@ def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
 
 def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> Received:
     answers = [Answer(int(row.rank), str(row.case)) for row in query.sort_values("rank").itertuples()]
-    boxes = {answer.patch: box for answer, box in zip(answers, _boxes(query), strict=True)}
+    boxes = _boxes(query)
     told, strangers = _told(files, query)
     of_case: dict[str, list[File]] = {}
     for file in files:
@@ -135,10 +135,12 @@ def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> R
     return Received(answers, strangers)
 
 
-def _boxes(query: pd.DataFrame) -> Iterable[Box]:
-    for row in query.sort_values("rank").to_dict("records"):
-        (box,) = patch_boxes(pd.DataFrame([row]), str(row["case"]))
-        yield box
+def _boxes(query: pd.DataFrame) -> dict[int, Box]:
+    """Box of each patch on the image grid, by its number."""
+    return {
+        int(row["rank"]): Box(as_shape(row[axis] for axis in "zyx"), as_shape(row[f"d{axis}"] for axis in "zyx"))
+        for row in query.to_dict("records")
+    }
 
 
 def _files(folder: Path) -> Iterable[File]:
@@ -178,7 +180,7 @@ def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[To
             continue
         try:
             for row in read_tasks(file.path, cases):
-                told.setdefault(row.patch, []).append(replace(row, annotator=file.annotator or row.annotator))
+                told.setdefault(row.patch, []).append(replace(row, folder=file.annotator))
         except UserError as error:
             strangers += [_stranger(file, line) for line in error.lines]
     return told, strangers
@@ -234,12 +236,10 @@ def _decide(
     found = []
     for reading in readings:
         left = int((reading.values_zyx[exact.slices] == ignore).sum())
-        state_told = next((row for row in rows if row.annotator in ("", reading.annotator)), None)
-        if left == exact.voxels or (state_told is not None and state_told.state in (LATER, REFUSED)):
-            continue
-        found.append((reading, left))
+        if left < exact.voxels and last_word(rows, reading.annotator) not in (LATER, REFUSED):
+            found.append((reading, left))
     whole = [reading for reading, left in found if left == 0]
-    said = [row for row in rows if row.state in (LATER, REFUSED)]
+    said = [row for row in rows if row.state == last_word(rows, row.folder) and row.state in (LATER, REFUSED)]
     if whole:
         named = [reading.annotator for reading in whole] if len(whole) > 1 else [whole[0].annotator or _named(rows)]
         answer.annotator = ";".join(name for name in named if name)
@@ -260,11 +260,20 @@ def _decide(
         answer.state, answer.annotator, answer.files = UNDECIDED, reading.annotator, reading.files
         answer.note = f"{left} of {exact.voxels} voxels are undecided"
     elif said:
-        answer.state, answer.annotator, answer.note = said[0].state, said[0].annotator, said[0].reason
+        answer.state, answer.annotator, answer.note = said[0].state, _named(said), said[0].reason
+
+
+def last_word(rows: Sequence[Told], folder: str) -> str:
+    """The state of a patch by the tables in one annotator's folder; '' where they tell none.
+
+    The last table decides, but `later` says no more than that this table does not bring it.
+    """
+    states = [row.state for row in rows if row.folder == folder and row.state]
+    return next((state for state in reversed(states) if state != LATER), states[-1] if states else "")
 
 
 def _named(rows: Sequence[Told]) -> str:
-    return next((row.annotator for row in rows if row.annotator), "")
+    return next((row.folder or row.annotator for row in rows if row.folder or row.annotator), "")
 
 
 def _with_margin(values_zyx: Mask, exact: Box, wide: Box, ignore: int) -> Mask:
@@ -292,7 +301,7 @@ def write_answers(received: Received, prepared: Path, query_file: Path, query_ou
     dataset, query = Dataset.open(prepared), read_query(query_file)
     done = {answer.patch for answer in received.answers if answer.state == DONE}
     kept = query[query["rank"].isin(done)].sort_values("rank").reset_index(drop=True)
-    boxes = dict(zip(query.sort_values("rank")["rank"], _boxes(query), strict=True))
+    boxes = _boxes(query)
     masks = {}
     for case in sorted(set(kept["case"])):
         masks[case] = np.full(dataset.shapes[case], dataset.classes.ignore_value, dataset.classes.dtype)

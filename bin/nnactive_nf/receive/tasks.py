@@ -16,13 +16,14 @@ SAID = ("done", "later", "refused")
 
 @dataclass(frozen=True)
 class Told:
-    """What somebody says of a patch; `state` is one of `SAID` or ''."""
+    """What somebody says of a patch; `state` is one of `SAID` or '', `folder` is the annotator's that it lies in."""
 
     patch: int
     state: str
     reason: str
     minutes: float | None
     annotator: str
+    folder: str = ""
 
 
 def read_tasks(path: Path, cases: Mapping[int, str]) -> list[Told]:
