@@ -62,13 +62,13 @@ def given_files(rows) {
     rows.collectMany { row -> [row.start_queries, row.folds_file] }.findAll { path -> path }.unique()
 }
 
-// A file for tasks, [] where there is none: a copy in the work folder, named by what is in it. So nothing runs anew where a
-// run replaces the file by the same, such as a query in its own results.
-def kept_file(given) {
+// A file for tasks, [] where there is none: a copy in the work folder, named by what is in it, or of this name in a folder
+// named so. So nothing runs anew where a run replaces the file by the same, such as a query in its own results.
+def kept_file(given, name = null) {
     if( !given )
         return []
     def content = file(given).bytes
-    def copy = workflow.workDir.resolve("given/${content.md5()}")
+    def copy = workflow.workDir.resolve(name ? "given/named/${content.md5()}/${name}" : "given/${content.md5()}")
     if( !copy.exists() ) {
         copy.parent.mkdirs()
         copy.bytes = content

@@ -153,7 +153,10 @@ workflow ACTIVE_LEARNING {
     }
     QUERY(queries, code_digest('query'))
     query_tables = QUERY.out.queries.mix(
-        wanted_queries.handed_out.map { trajectory, _masks, _files -> [trajectory, kept_file(handed_out(values, node_of(plan, trajectory)))] }
+        wanted_queries.handed_out.map { trajectory, _masks, _files ->
+            def node = node_of(plan, trajectory)
+            [trajectory, kept_file(handed_out(values, node), "${node.id}.csv")]
+        }
     )
     queried = with_dataset(query_tables.join(asked), prepared)
 

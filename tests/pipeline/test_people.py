@@ -70,6 +70,8 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     assert (scans / NEXT / "query.csv").read_bytes() == handed_out
     assert done.tasks("COMPLETED")["TRAIN"] == 4
     corrected = read_labels(scans / "results/labels/scans-main-bald-s12345/labels_c01.h5")
+    assert len(pd.read_csv(scans / "results/tables/queries.csv")) == 1 + 12 + 8
+    assert list(pd.read_csv(scans / "results/tables/cost.csv")["patches_asked"]) == [12, 8]
     assert not any(1 in corrected.masks[case][box.slices] for box in start.boxes(case))
     assert len(list((scans / START / "received").glob(f"*-{file.name}"))) == 2
 
