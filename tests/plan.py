@@ -32,6 +32,7 @@ ROW: dict[str, Any] = {
     "test_cases": None,
     "held_out": [],
     "test_folder": False,
+    "oracle": "labels",
     "phantom_cases": 20,
     "folds": 5,
     "epochs": 200,

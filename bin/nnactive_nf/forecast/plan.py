@@ -72,7 +72,7 @@ class Row:
     segments: int
     patients: bool
     demands: Demands
-    oracle: str = "labels"
+    oracle: str
 
     @property
     def key(self) -> tuple[str, str]:
