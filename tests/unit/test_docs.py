@@ -27,6 +27,8 @@ from schemas import PARAMETERS, STUDY_SCHEMA, study_errors, typed_row, value_err
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.strategies import list_errors, registry
+from nnactive_nf.receive.run import COLUMNS as DELIVERY_COLUMNS
+from nnactive_nf.receive.run import STATES
 
 LANGUAGES = {"bash", "csv", "groovy", "json", "python", "text", "yaml"}
 
@@ -291,6 +293,13 @@ def test_the_columns_of_a_study_are_those_of_its_schema() -> None:
     (table,) = [table for table in tables(ROOT / "docs" / "studies.md") if table.rows[0][0] == "columns"]
     named = [name for row in table.rows[1:] for name in names_in(row[0])]
     assert sorted(named) == sorted(STUDY_SCHEMA["items"]["properties"])
+
+
+def test_the_columns_and_states_of_deliveries_are_those_of_people() -> None:
+    (table,) = [table for table in tables(ROOT / "docs" / "people.md") if table.rows[0][0] == "column"]
+    assert [name for row in table.rows[1:] for name in names_in(row[0])] == DELIVERY_COLUMNS
+    (states,) = [row[1] for row in table.rows[1:] if names_in(row[0]) == ["state"]]
+    assert set(STATES) <= set(names_in(states))
 
 
 def test_every_profile_is_described_and_no_other() -> None:
