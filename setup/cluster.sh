@@ -135,6 +135,7 @@ image() {
     as_root image
     make_base
     export CONTAINERS_CONF="$root/.tools/containers.conf"
+    podman image prune --force >/dev/null # what earlier builds left, 7 GB each
     tar -C "$base" -c . | podman import --quiet - localhost/debian-base:bookworm >/dev/null
     ENGINE=podman BASE=localhost/debian-base:bookworm BUILD_OPTIONS="--network host" "$root/containers/build.sh" image
 }
