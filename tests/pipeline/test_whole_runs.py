@@ -212,9 +212,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
     store = tmp_path / "checkpoints"
     params = {"strategies": "predictive_entropy", "cycles": 2, "epochs": 4}
 
+    def finished_folds() -> dict[Path, int]:
+        """The finished folds with their times; one that is being written lies a folder deeper."""
+        return {path: path.stat().st_mtime_ns for path in store.glob("*/*/finished/checkpoint.pth")}
+
     def in_the_second_cycle() -> bool:
         """Two trainings are done, and another has begun and is not; a state goes when its training is done."""
-        return len(list(store.rglob("checkpoint.pth"))) >= 2 and len(list(store.rglob("latest.pth"))) >= 1
+        return len(finished_folds()) >= 2 and len(list(store.rglob("latest.pth"))) >= 1
 
     with (tmp_path / "first.log").open("w") as log:
         run = subprocess.Popen(
@@ -227,13 +231,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
             held = in_the_second_cycle()  # also now that nothing moves
             signal_family(run.pid, signal.SIGKILL if held else signal.SIGCONT)
         run.wait()
-    finished = {path: path.stat().st_mtime_ns for path in store.rglob("checkpoint.pth")}
+    finished = finished_folds()
     assert 2 <= len(finished) < 4
 
     done = run_nextflow(tmp_path, "-profile", "test", "-resume", **params)
     assert done.returncode == 0, done.output
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished fold was trained again"
-    assert len(list(store.rglob("checkpoint.pth"))) == 4
+    assert finished_folds().items() >= finished.items(), "a finished fold was trained again"
+    assert len(finished_folds()) == 4
     trained = [json.loads(path.read_text()) for path in (tmp_path / "results" / "training").rglob("*.json")]
     assert len(trained) == 4
     resumed = [record for record in trained if record["resumed_from"]]
