@@ -6,6 +6,8 @@ import copy
 import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from conftest import ROOT
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
@@ -124,6 +127,18 @@ def test_plans_of_a_prepared_folder_are_checked_too(tmp_path: Path) -> None:
     write_json(folder / "plans.json", plans | {"label_manager": "exec"})
     with pytest.raises(UserError, match=re.escape(f"{folder}/plans.json: not plans")):
         _ = Dataset.open(folder).plans
+    for axes in ([0, 0, 1], [1, 2, 0], None, "zyx"):  # an image asks no more of them than these
+        write_json(folder / "plans.json", plans | {"transpose_forward": axes})
+        with pytest.raises(UserError, match=re.escape(f"{folder}/plans.json: not plans")):
+            Dataset.open(folder).image("a")
+
+
+@pytest.mark.parametrize("stage", ["annotate", "query", "views", "hand_out"])
+def test_stages_without_a_network_start_without_torch(stage: str) -> None:
+    """It takes seconds to load, in each of a study's thousands of tasks."""
+    code = f"import nnactive_nf.{stage}.run, sys; print({{'torch', 'pandas'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "bin")
+    assert done.stdout == "{'pandas'}\n"
 
 
 def test_weights_are_those_of_the_planned_network(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from nnactive_nf.core.geometry import Shape, as_shape
 from nnactive_nf.core.grid import CaseGrid, grids_of_table
 from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.names import check_names
-from nnactive_nf.core.plans import check_nnunet_json, check_plans
+from nnactive_nf.core.plans import check_axes, check_nnunet_json, check_plans
 from nnactive_nf.core.tables import read_table, typed
 
 VERSION = 1
@@ -138,6 +138,13 @@ class Dataset:
         return plans
 
     @cached_property
+    def _axes(self) -> dict[str, Any]:
+        """The plans, of which no more than the order of the axes is checked: that is quick."""
+        plans: dict[str, Any] = read_json(self.folder / "plans.json")
+        check_axes(plans, f"{self.folder}/plans.json")
+        return plans
+
+    @cached_property
     def nnunet_json(self) -> dict[str, Any]:
         """`dataset.json` as nnU-Net wants it: labels by index, the ignore label last."""
         content: dict[str, Any] = read_json(self.folder / "nnunet_dataset.json")
@@ -157,7 +164,7 @@ class Dataset:
         path = self.network_file(case)
         check_regular(path)
         z, y, x = self.shapes[case]
-        wanted = (len(self.channels), *((z, y, x)[axis] for axis in self.plans["transpose_forward"]))
+        wanted = (len(self.channels), *((z, y, x)[axis] for axis in self._axes["transpose_forward"]))
         try:
             stored = blosc2.open(urlpath=str(path), mode="r")
             if tuple(stored.shape) != wanted or stored.dtype != np.float32:
@@ -188,11 +195,11 @@ class Dataset:
 
     def as_network_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View of `[..., z, y, x]` on the image grid with the axes of the network grid; to write to, too."""
-        return _reorder(values, self.plans["transpose_forward"])
+        return _reorder(values, self._axes["transpose_forward"])
 
     def to_image_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring `[..., network axes]` back to the image grid `[..., z, y, x]`."""
-        return np.ascontiguousarray(_reorder(values, self.plans["transpose_backward"]))
+        return np.ascontiguousarray(_reorder(values, self._axes["transpose_backward"]))
 
 
 def _read_cases(path: Path) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 nnU-Net resolves names in its plans to Python objects and calls them, so a plan from elsewhere can name any program.
 Here a name must lead to a network or layer of `torch.nn` and `dynamic_network_architectures`, or to nnU-Net's own class
-or function of that kind; all that sets a length or a size is bounded.
+or function of that kind; all that sets a length or a size is bounded. To look names up nnU-Net and torch are loaded, which
+takes seconds: not before they are needed, since most stages ask no more of plans than the order of the axes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import nnunetv2
-import torch
-from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
@@ -60,8 +56,21 @@ def check_plans(plans: Any, where: str, configuration: str | None = None) -> Non
         problems = list(_problems(plans, configuration))
     except WRONG as error:
         problems = [f"{type(error).__name__}: {error}"]
+    _refuse(problems, where)
+
+
+def _refuse(problems: Sequence[str], where: str) -> None:
     if problems:
         raise UserError(f"{where}: not plans that are followed here ({'; '.join(problems)})".replace("\n", " "))
+
+
+def check_axes(plans: Any, where: str) -> None:
+    """Refuse plans whose axes cannot be followed; all else in them is not looked at."""
+    try:
+        problems = list(_orders(plans))
+    except WRONG as error:
+        problems = [f"{type(error).__name__}: {error}"]
+    _refuse(problems, where)
 
 
 def check_nnunet_json(content: Any, where: str) -> None:
@@ -111,6 +120,8 @@ def _check_regions(content: Mapping[str, Any], where: str) -> None:
 
 
 def _problems(plans: Any, configuration: str | None) -> Iterator[str]:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
     if not isinstance(plans, Mapping):
         yield "an object is wanted"
         return
@@ -196,6 +207,8 @@ def _layer(name: str) -> bool:
 
     The path to it is not enough: `torch.nn.functional.torch.os.system` begins with `torch.nn` too.
     """
+    import torch
+
     if not name.startswith(tuple(f"{package}." for package in NETWORK_PACKAGES)):
         return False
     try:
@@ -208,6 +221,9 @@ def _layer(name: str) -> bool:
 @cache
 def _nnunets_own(name: str, part: str) -> bool:
     """Whether nnU-Net, which looks for this name in a part of its package, finds what it defines there itself."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
     folder = Path(nnunetv2.__path__[0]).joinpath(*part.split("."))
     found = recursive_find_python_class(str(folder), name, f"nnunetv2.{part}") if name.isidentifier() else None
     return callable(found) and _defined_in(found, (f"nnunetv2.{part}",))
