@@ -198,19 +198,28 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
         [f"--{name}: it is for --oracle people" for name in ("double_read", "blind", "disagreement", "annotators")],
     ),
     "several people": (
-        {"input": "phantom", "oracle": "people", "blind": 0.1, "disagreement": "rank", "double_read": 1.5},
+        {"input": "phantom", "oracle": "people", "strategies": "bald", "blind": 0.1, "disagreement": "rank"},
         [
-            "--double_read 1.5: must be at most 1",
             "--blind: a share of what --double_read names; give that too",
             "--disagreement rank: whose word counts? Name the annotators, first who counts most: --annotators ann,ben",
         ],
     ),
     "several people by name": (
-        {"input": "phantom", "oracle": "people", "disagreement": "majority", "annotators": "ann, ben,ann"},
-        ["--annotators: it is for --disagreement rank", "--annotators: ann stands in it twice"],
+        {
+            "input": "phantom", "oracle": "people", "strategies": "bald", "disagreement": "majority",
+            "annotators": "ann, ben,ann", "double_read": 1.5,
+        },
+        [
+            "--double_read 1.5: must be at most 1",
+            "--annotators: it is for --disagreement rank",
+            "--annotators: ann stands in it twice",
+        ],
     ),
     "no names": (
-        {"input": "phantom", "oracle": "people", "disagreement": "rank", "annotators": "ann,,ben"},
+        {
+            "input": "phantom", "oracle": "people", "strategies": "bald", "disagreement": "rank",
+            "annotators": "ann,,ben",
+        },
         ["--annotators ann,,ben: names with commas between are wanted..", "--disagreement rank: whose word counts.."],
     ),
     "no input": ({}, ["--input is missing.."]),

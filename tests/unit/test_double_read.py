@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,17 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tiny
-from hypothesis import given, settings
+from geometries import Drawn, drawn, patch_in, prepare_drawn
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
-from test_receive import BOXES, IGNORE, Folder
+from test_receive import BOXES, IGNORE, Folder, query_of
 
 from nnactive_nf.analyse.agreement import agreement_table, read_agreement
 from nnactive_nf.annotate.run import annotate
 from nnactive_nf.core.double_read import TABLE, DoubleRead, read_double_read
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.query_table import write_query
 from nnactive_nf.hand_out.run import hand_out
 from nnactive_nf.hand_out.second import drawn_patches
@@ -69,24 +72,28 @@ def voxels(folder: Folder, *changes: tuple[int, int], number: int = 2) -> np.nda
 # ---- who reads what ---------------------------------------------------------------------------------------------
 
 
-def drawn(patches: int, share: float, blind: float, seed: int = 1, cycle: int = 1, strategy: str = "bald"):
+def twice_of(patches: int, share: float, blind: float, seed: int = 1, cycle: int = 1, strategy: str = "bald"):
     return drawn_patches(patches, share, blind, seed=seed, cycle=cycle, strategy=strategy)
 
 
 def test_patches_are_drawn_by_seed_cycle_and_strategy_alone() -> None:
-    twice = drawn(40, 0.25, 0.5)
+    twice = twice_of(40, 0.25, 0.5)
     assert len(twice) == 10 and sum(twice.values()) == 5 and set(twice) <= set(range(1, 41))
-    assert drawn(40, 0.25, 0.5) == twice
-    others = [drawn(40, 0.25, 0.5, seed=2), drawn(40, 0.25, 0.5, cycle=2), drawn(40, 0.25, 0.5, strategy="random")]
+    assert twice_of(40, 0.25, 0.5) == twice
+    others = [
+        twice_of(40, 0.25, 0.5, seed=2),
+        twice_of(40, 0.25, 0.5, cycle=2),
+        twice_of(40, 0.25, 0.5, strategy="random"),
+    ]
     assert all(other != twice for other in others)
-    assert set(twice) < set(drawn(40, 0.5, 0.5)), "a larger share leaves those that were drawn"
-    assert {patch for seed in range(40) for patch in drawn(8, 0.125, 0, seed=seed)} == set(range(1, 9))
+    assert set(twice) < set(twice_of(40, 0.5, 0.5)), "a larger share leaves those that were drawn"
+    assert {patch for seed in range(40) for patch in twice_of(8, 0.125, 0, seed=seed)} == set(range(1, 9))
 
 
 def test_shares_are_rounded_and_one_at_least() -> None:
-    assert [len(drawn(8, share, 0)) for share in (0, 0.01, 0.1, 0.3, 0.3125, 1)] == [0, 1, 1, 2, 3, 8]
-    assert [sum(drawn(10, 1, blind).values()) for blind in (0, 0.01, 0.24, 0.25, 1)] == [0, 1, 2, 3, 10]
-    assert drawn(0, 0.5, 0.5) == {}
+    assert [len(twice_of(8, share, 0)) for share in (0, 0.01, 0.1, 0.3, 0.3125, 1)] == [0, 1, 1, 2, 3, 8]
+    assert [sum(twice_of(10, 1, blind).values()) for blind in (0, 0.01, 0.24, 0.25, 1)] == [0, 1, 2, 3, 10]
+    assert twice_of(0, 0.5, 0.5) == {}
 
 
 @pytest.fixture
@@ -359,6 +366,43 @@ def test_a_patch_that_two_read_is_left_out_while_one_has(folder: Folder) -> None
     found = received(folder)
     assert [answer.state for answer in found.answers] == ["done", "once", "done"]
     assert not found.is_complete() and found.is_complete(partial=True)
+
+
+@given(drawn(), st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_what_readers_left_open_is_made_up_on_no_grid(case: Drawn, seed: int) -> None:
+    """A voxel of the image grid has a class only if it had it whatever the undecided voxels of the file were."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name)
+        done = prepare_drawn(case, whole, noise=True)
+        box = patch_in(case, done.grid.shape_zyx)
+        query_file = query_of(whole / "query.csv", [("a", box)])
+        truth = sitk.ReadImage(str(whole / f"a{case.ending}"))
+        values = sitk.GetArrayFromImage(truth)
+        differ = rng.random(values.shape) < 0.25
+
+        def mask_of(rule: str | None, **readers: np.ndarray) -> np.ndarray | None:
+            folder = whole / f"labels_{'_'.join(readers)}"
+            for reader, labels in readers.items():
+                (folder / reader).mkdir(parents=True)
+                image = sitk.GetImageFromArray(labels.astype(values.dtype))
+                image.CopyInformation(truth)
+                sitk.WriteImage(image, str(folder / reader / "a.nii.gz"))
+            found = receive(whole, query_file, folder, disagreement=rule)
+            if not found.is_complete():  # they differ in too much of so small a patch
+                return None
+            write_answers(found, whole, query_file, whole / "q.csv", whole / "a.h5", "n-c00")
+            return read_labels(whole / "a.h5", "oracle").masks["a"][box.slices]
+
+        open_mask = mask_of("undecided", ann=values, ben=np.where(differ, 7 - values, values))
+        assume(open_mask is not None)
+        assert open_mask is not None
+        for fill, reader in ((0, "low"), (7, "high")):
+            filled = mask_of(None, **{reader: np.where(differ, fill, values)})
+            decided = open_mask != IGNORE
+            other = open_mask == 7 - fill
+            np.testing.assert_array_equal(filled[decided & other], open_mask[decided & other])
 
 
 # ---- rules and agreement ----------------------------------------------------------------------------------------
