@@ -107,12 +107,15 @@ def _minutes(part: pd.DataFrame) -> float:
 
 
 def _lead(rows: pd.DataFrame, name: str | None) -> dict[str, Any]:
-    """On patches that one read blind: Dice with the pre-segmentation of who saw it, less that of who did not."""
+    """On patches that one read blind: Dice with the pre-segmentation of who saw it, less that of who did not.
+
+    Over classes it is the mean of those for which both have a Dice, so that it compares the same.
+    """
     own = rows[(rows["b"] == MODELS) & ((rows["class"] == name) if name else True)]
-    by_kind = own.pivot_table(index=["node", "patch"], columns="start", values="dice")
+    by_kind = own.pivot_table(index=["node", "patch", "class"], columns="start", values="dice")
     if not {"seen", "blind"} <= set(by_kind):
         return {"patches": 0}
-    differences = (by_kind["seen"] - by_kind["blind"]).dropna()
+    differences = (by_kind["seen"] - by_kind["blind"]).dropna().groupby(["node", "patch"]).mean()
     count = len(differences)
     return {
         "patches": count, "pairs": count, "with_class": count, "dice_mean": differences.mean(),
