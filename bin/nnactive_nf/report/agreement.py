@@ -36,13 +36,13 @@ def agreement(tables: Tables) -> dict[str, Any] | None:
             "agreement",
             "Agreement of two readers. Dice: mean ± standard deviation over patches in which either has the class. "
             "κ: Cohen's kappa of the class against all else, of the voxels of all patches together.",
-            ["Class", "Started from", "Patches", "with the class", "Dice", "κ"],
+            ["Class", "Started from", "Patches", "Pairs", "with the class", "Dice", "κ"],
             [[_class(row), cell(STARTS[str(row["start"])]), *_numbers(row)] for row in readers.to_dict("records")],
         ),
         "models": make_table(
             "leading",
             "Agreement of each reader with the pre-segmentation, where it was shown and where the reader was blind.",
-            ["Reader", "Class", "Started from", "Patches", "with the class", "Dice", "κ"],
+            ["Reader", "Class", "Started from", "Patches", "Readings", "with the class", "Dice", "κ"],
             [
                 [_reader(row), _class(row), cell(ALONE[str(row["start"])]), *_numbers(row)]
                 for row in models.to_dict("records")
@@ -63,7 +63,7 @@ def _reader(row: dict[Any, Any]) -> Cell:
 
 def _numbers(row: dict[Any, Any]) -> list[Cell]:
     dice = with_spread(row["dice_mean"], row["dice_sd"])
-    return [count(row["patches"]), count(row["with_class"]), dice, number(row["kappa"])]
+    return [*(count(row[name]) for name in ("patches", "pairs", "with_class")), dice, number(row["kappa"])]
 
 
 def _between(readers: pd.DataFrame) -> list[str]:
@@ -77,7 +77,7 @@ def _between(readers: pd.DataFrame) -> list[str]:
         return [f"{_patches(many)} read by several people, who found no foreground there."]
     return [
         f"{_patches(many)} read by several people. Two of them agree with a Dice of {row['dice_mean']:.3f} (mean of "
-        "classes). Patches are chosen for being hard, so people agree less on them than on whole images, and a network "
+        "classes). Queries choose hard patches, so people agree less on them than on whole images, and a network "
         "that is measured on their labels can hardly do better."
     ]
 
@@ -90,14 +90,15 @@ def _lead(rows: pd.DataFrame) -> list[str]:
     row = of_mean.iloc[0]
     many, mean = int(row["patches"]), float(row["dice_mean"])
     words = f"On {_patches(many, verb=False)} one reader saw the pre-segmentation and another did not. "
-    words += f"The labels of who saw it lie nearer to it by a Dice of {mean:+.3f}".replace("-", "\u2212")
-    if many > 1 and not pd.isna(row["dice_sd"]):
+    words += f"The labels of who saw it lie nearer to it by a Dice of {mean:+.3f}"
+    if many < 2 or pd.isna(row["dice_sd"]):
+        verdict = "; one patch shows nothing"
+    else:
         reach = stats.t.ppf((1 + LEVEL) / 2, many - 1) * float(row["dice_sd"]) / math.sqrt(many)
-        words += f" (95% interval {mean - reach:+.3f} to {mean + reach:+.3f})".replace("-", "\u2212")
-    return [
-        f"{words}: so much it leads the hand. The two are different people, so their habits are in this number, too"
-        + ("; with so few patches it is a hint and no more." if many < 10 else ".")
-    ]
+        words += f" ({LEVEL:.0%} interval {mean - reach:+.3f} to {mean + reach:+.3f})"
+        verdict = ": so much it leads the hand" if mean > reach else ": that it leads the hand is not shown"
+    words = words.replace("-0", "\u22120")
+    return [f"{words}{verdict}. The two are different people, so their habits are in this number, too."]
 
 
 def _patches(number_of: int, verb: bool = True) -> str:
