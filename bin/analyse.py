@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nnactive_nf.analyse.agreement import read_agreement
 from nnactive_nf.analyse.study import read_study
 from nnactive_nf.analyse.write import analyse
 from nnactive_nf.core.design import Design
@@ -21,6 +22,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--oracle", type=FOLDER, help="Folder with the oracles' files: the pool's foreground totals.")
 @click.option("--full-reference", type=FOLDER, help="Folder with metrics.json files of trainings on full labels.")
 @click.option("--training", type=FOLDER, help="Folder with training.json files: run times.")
+@click.option("--agreement", type=FOLDER, help="Folder with tables of agreement: <node>.csv.")
 @click.option("--alpha", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
 @click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(1), help="Draws of the ranks.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tables.")
@@ -33,12 +35,15 @@ def main(
     oracle: Path | None,
     full_reference: Path | None,
     training: Path | None,
+    agreement: Path | None,
     alpha: float,
     bootstrap: int,
     out: Path,
 ) -> None:
     """Work out the tables and statistics of a study."""
     study = read_study(Design.read(design), metrics, labels, queries, oracle, full_reference, training)
+    if agreement is not None:
+        study.agreement = read_agreement(agreement)
     tables = analyse(study, out, alpha, bootstrap)
     print(f"{len(study.design.trajectories)} trajectories, {study.scores['node'].nunique()} nodes")
     for note in tables["notes"]["text"]:

@@ -18,6 +18,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle whose labels they become.")
 @click.option("--delivery", required=True, help="Where files come back to, for the instructions.")
 @click.option("--out", required=True, type=FILE, help="Folder to make.")
+@click.option("--seed", default=0, type=int, help="Seed of the trajectory, for what is drawn.")
+@click.option("--double-read", default=0.0, type=click.FloatRange(0, 1), help="Share of patches that two people read.")
+@click.option("--blind", default=0.0, type=click.FloatRange(0, 1), help="Share of these without pre-segmentation.")
 @click.argument("uncertainty", nargs=-1, type=FILE)
 @reports_user_errors
 def main(

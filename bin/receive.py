@@ -7,6 +7,7 @@ import click
 
 from nnactive_nf.core.errors import reports_user_errors
 from nnactive_nf.core.options import Name
+from nnactive_nf.receive.rules import RULES
 
 FILE = click.Path(path_type=Path)
 
@@ -17,6 +18,10 @@ FILE = click.Path(path_type=Path)
 @click.option("--node", required=True, type=Name("node"), help="Node that the labels will train.")
 @click.option("--deliveries", type=FILE, help="Folder with what was delivered; none where there is nothing.")
 @click.option("--partial", is_flag=True, help="Go on with the patches that are done.")
+@click.option("--double-read", type=FILE, help="HAND_OUT's table of the patches that two people read.")
+@click.option("--disagreement", type=click.Choice(RULES), help="What decides where people differ.")
+@click.option("--annotator", "order", multiple=True, help="For the rule rank: first the one whose word counts.")
+@click.option("--agreement", type=FILE, help="Table to make: how well people agree.")
 @click.option("--table", required=True, type=FILE, help="Table of deliveries to make.")
 @click.option("--keep", type=FILE, help="Folder to make: all files that were delivered, by their digests.")
 @click.option("--waiting", type=FILE, help="The same table, to be made where the loop must wait.")
@@ -29,6 +34,10 @@ def main(
     node: str,
     deliveries: Path | None,
     partial: bool,
+    double_read: Path | None,
+    disagreement: str | None,
+    order: tuple[str, ...],
+    agreement: Path | None,
     table: Path,
     keep: Path | None,
     waiting: Path | None,
@@ -38,7 +47,9 @@ def main(
     """Check what was delivered for a query; write the labels where the loop can go on."""
     from nnactive_nf.receive import run
 
-    received = run.receive(prepared, query_file, deliveries)
+    received = run.receive(prepared, query_file, deliveries, double_read, disagreement, order)
+    if agreement is not None:
+        run.write_agreement(agreement, received)
     run.write_table(table, received)
     if keep is not None and deliveries is not None:
         run.keep_files(keep, deliveries)

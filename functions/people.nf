@@ -29,6 +29,25 @@ def handed_out(values, node) {
     by_people(values) && query.exists() ? query : null
 }
 
+// What HAND_OUT is told of the patches that two people read; nothing where there are none.
+def double_read_settings(values, trajectory) {
+    values.double_read ? [double_read: values.double_read, blind: values.blind ?: null, seed: trajectory.seed] : [:]
+}
+
+// What it has told RECEIVE of them in an earlier run.
+def double_read_files(values, node) {
+    ['csv', 'h5'].collect { ending -> file("${values.outdir}/${package_folder(node)}/double_read.${ending}") }.findAll { path -> path.exists() }
+}
+
+// What RECEIVE is told of people who differ.
+def disagreement_settings(values) {
+    [disagreement: values.disagreement ?: null, annotator: values.annotators ? annotator_names(values) : null]
+}
+
+def annotator_names(values) {
+    values.annotators.split(',')*.trim().findAll { name -> name }
+}
+
 // The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.
 def start_by_people(values) {
     by_people(values) ? [start_guarantee: false] + (values.start_strategy == 'random_fg33' ? [start_strategy: 'coverage'] : [:]) : [:]
@@ -42,11 +61,22 @@ def with_prediction(values, strategy) {
 // What does not go together with people who label, one line each.
 def people_errors(values) {
     if( !by_people(values) )
-        return values.annotations ? ['--annotations: it is for --oracle people'] : []
+        return ['annotations', 'double_read', 'blind', 'disagreement', 'annotators'].findAll { name -> values[name] }.collect { name -> "--${name}: it is for --oracle people" }
     def known = known_strategies(values.strategy_file)
     def row = values + start_by_people(values)
     def aware = (strategy_texts(row.strategies).collect { text -> ['--strategies', text] } + [['--start_strategy', row.start_strategy]])
         .findAll { _name, text -> text && strategy_entry(text, known)?.oracle_aware }
     aware.collect { name, text -> "${name} ${text}: it looks at labels that people have yet to make; name another" } +
-        ['full_reference', 'cleanup_work'].findAll { name -> values[name] }.collect { name -> "--${name}: not with --oracle people" }
+        ['full_reference', 'cleanup_work'].findAll { name -> values[name] }.collect { name -> "--${name}: not with --oracle people" } +
+        several_errors(values)
+}
+
+// What does not go together where several people label.
+def several_errors(values) {
+    def by_rank = values.disagreement == 'rank'
+    def twice = values.annotators ? annotator_names(values).countBy { name -> name }.findAll { _name, times -> times > 1 }.keySet() : []
+    (values.blind && !values.double_read ? ['--blind: a share of what --double_read names; give that too'] : []) +
+        (by_rank && !values.annotators ? ['--disagreement rank: whose word counts? Name the annotators, first who counts most: --annotators ann,ben'] : []) +
+        (!by_rank && values.annotators ? ['--annotators: it is for --disagreement rank'] : []) +
+        twice.collect { name -> "--annotators: ${name} stands in it twice" }
 }

@@ -12,12 +12,12 @@ process HAND_OUT {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; [strategy, cycle, delivery, out]; prepared folder; raw folder; query; uncertainty maps or []; [bytes, each] of memory
+    // trajectory; [strategy, cycle, delivery, out, double_read, blind, seed]; prepared folder; raw folder; query; uncertainty maps or []; [bytes, each] of memory
     tuple val(trajectory), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(query), path(maps), val(need)
     val code
 
     output:
-    tuple val(trajectory), path("${settings.out}/tasks.csv"), emit: tasks // trajectory, table of patches
+    tuple val(trajectory), path("${settings.out}/{tasks,double_read}.{csv,h5}"), emit: tasks // trajectory, table of patches and of those that two people read
     path "${settings.out}/**", emit: files
 
     script:
@@ -31,6 +31,6 @@ process HAND_OUT {
     """
     # code ${code}
     mkdir -p ${settings.out}
-    touch ${settings.out}/tasks.csv
+    touch ${settings.out}/tasks.csv ${settings.double_read ? "${settings.out}/double_read.csv" : ''}
     """
 }

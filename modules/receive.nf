@@ -13,25 +13,28 @@ process RECEIVE {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; node that the labels make; [node, partial]; prepared folder; query; folder of deliveries or [], with the
-    // state of its files; table of the package that was handed out, or []; [bytes, each] of memory
-    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(_package, stageAs: 'package/*'), val(need)
+    // trajectory; node that the labels make; [node, partial, disagreement, annotator]; prepared folder; query; folder of
+    // deliveries or [], with the state of its files; what RECEIVE is told of the package, or []; [bytes, each] of memory
+    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(told, stageAs: 'package/*'), val(need)
     val code
 
     output:
     path "${node.id}/{query,deliveries}.csv" // the patches that are handed out now, and what has become of each
     tuple val(trajectory), path("answered/${node.id}.csv"), path("answered/${node.id}.h5"), emit: answers, optional: true // trajectory, patches that are labelled, their masks
+    path "agreement/${node.id}.csv", emit: agreement, optional: true // how well people agree who read the same patches
     tuple val(node), path("waiting/${node.id}.csv"), topic: 'labels', optional: true // node, what is missing
     path "${node.id}/received/*", optional: true
 
     script:
+    def twice = [told].flatten().find { path -> path.toString().endsWith('double_read.csv') }
+    def several = (twice ? " --double-read ${twice}" : '') + (twice || settings.disagreement ? " --agreement agreement/${node.id}.csv" : '')
     """
     # code ${code}
     # delivered ${state}
     ${thread_limits(1)}
     mkdir ${node.id}
     cp query.csv ${node.id}/query.csv
-    receive.py --prepared ${prepared} --query query.csv ${file_option('--deliveries', deliveries)} ${options(settings)} \\
+    receive.py --prepared ${prepared} --query query.csv ${file_option('--deliveries', deliveries)} ${options(settings)}${several} \\
         --table ${node.id}/deliveries.csv --keep ${node.id}/received \\
         --answered answered/${node.id}.csv --labels answered/${node.id}.h5 --waiting waiting/${node.id}.csv
     """

@@ -177,7 +177,7 @@ workflow ACTIVE_LEARNING {
     )
     answered = queried.filter { trajectory, _query, _masks, _files, _images, _oracle, _reference, _need -> !by_people(row_of(plan, trajectory)) }
         .mix(
-            with_dataset(PEOPLE.out.join(asked), prepared).map { trajectory, query, truth, masks, files, images, _oracle, reference, need ->
+            with_dataset(PEOPLE.out.answers.join(asked), prepared).map { trajectory, query, truth, masks, files, images, _oracle, reference, need ->
                 [trajectory, query, masks, files, images, truth, reference, need]
             }
         )
@@ -221,6 +221,7 @@ workflow ACTIVE_LEARNING {
         by_name(query_tables.map { _trajectory, query -> query }),
         by_name(prepared.map { _dataset, _images, oracle, _reference, _need -> oracle }),
         by_name(TRAIN.out.curves),
+        by_name(PEOPLE.out.agreement),
         code_digest('analyse'),
     )
     REPORT(

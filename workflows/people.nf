@@ -2,7 +2,7 @@
  * PEOPLE: a query's patches go to people, and what they have labelled comes back. A run hands out what is to be labelled and
  * ends; one with -resume takes what has come back meanwhile, and goes on where a query is complete.
  */
-include { by_people ; delivery_folder ; handed_out ; package_folder } from '../functions/people.nf'
+include { by_people ; delivery_folder ; disagreement_settings ; double_read_files ; double_read_settings ; handed_out ; package_folder } from '../functions/people.nf'
 include { node_of ; row_of } from '../functions/plan.nf'
 include { code_digest ; folder_digest } from '../functions/shell.nf'
 include { HAND_OUT } from '../modules/hand_out.nf'
@@ -24,13 +24,14 @@ workflow PEOPLE {
     // [trajectory, settings, prepared folder, raw folder, query, uncertainty maps or [], memory]
     packages = asked.first.map { trajectory, query, maps, images, raw, need ->
         def node = node_of(plan, trajectory)
-        def settings = [strategy: trajectory.strategy, cycle: trajectory.cycle, delivery: delivery_folder(values, node), out: package_folder(node)]
+        def settings = [strategy: trajectory.strategy, cycle: trajectory.cycle, delivery: delivery_folder(values, node), out: package_folder(node)] +
+            double_read_settings(values, trajectory)
         [trajectory, settings, images, raw, query, maps, need.export]
     }
     HAND_OUT(packages, code_digest('hand_out'))
 
-    // [trajectory, query, prepared folder, memory by stage, table of the package or []]: once it is all in its place
-    out = asked.again.map { trajectory, query, _maps, images, _raw, need -> [trajectory, query, images, need, []] }
+    // [trajectory, query, prepared folder, memory by stage, tables of the package or []]: once it is all in its place
+    out = asked.again.map { trajectory, query, _maps, images, _raw, need -> [trajectory, query, images, need, double_read_files(values, node_of(plan, trajectory))] }
         .mix(asked.first.map { trajectory, query, _maps, images, _raw, need -> [trajectory, query, images, need] }.join(HAND_OUT.out.tasks))
 
     // [trajectory, node, settings, prepared folder, query, folder of deliveries or [], state of its files, package, memory]
@@ -38,10 +39,11 @@ workflow PEOPLE {
         def node = node_of(plan, trajectory)
         def folder = file(delivery_folder(values, node))
         def there = folder.isDirectory()
-        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null], images, query, there ? folder : [], there ? folder_digest(folder) : '', tasks, need.export]
+        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null] + disagreement_settings(values), images, query, there ? folder : [], there ? folder_digest(folder) : '', tasks, need.export]
     }
     RECEIVE(deliveries, code_digest('receive'))
 
     emit:
-    RECEIVE.out.answers // [trajectory, patches that are labelled, their masks]
+    answers = RECEIVE.out.answers // [trajectory, patches that are labelled, their masks]
+    agreement = RECEIVE.out.agreement // tables of patches that several people have read
 }

@@ -193,6 +193,35 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
             "--start_strategy mine: it needs a model, and there is none at the start; use one of..",
         ],
     ),
+    "several people where nobody labels": (
+        {"input": "phantom", "double_read": 0.1, "blind": 0.1, "disagreement": "wait", "annotators": "ann"},
+        [f"--{name}: it is for --oracle people" for name in ("double_read", "blind", "disagreement", "annotators")],
+    ),
+    "several people": (
+        {"input": "phantom", "oracle": "people", "strategies": "bald", "blind": 0.1, "disagreement": "rank"},
+        [
+            "--blind: a share of what --double_read names; give that too",
+            "--disagreement rank: whose word counts? Name the annotators, first who counts most: --annotators ann,ben",
+        ],
+    ),
+    "several people by name": (
+        {
+            "input": "phantom", "oracle": "people", "strategies": "bald", "disagreement": "majority",
+            "annotators": "ann, ben,ann", "double_read": 1.5,
+        },
+        [
+            "--double_read 1.5: must be at most 1",
+            "--annotators: it is for --disagreement rank",
+            "--annotators: ann stands in it twice",
+        ],
+    ),
+    "no names": (
+        {
+            "input": "phantom", "oracle": "people", "strategies": "bald", "disagreement": "rank",
+            "annotators": "ann,,ben",
+        },
+        ["--annotators ann,,ben: names with commas between are wanted..", "--disagreement rank: whose word counts.."],
+    ),
     "no input": ({}, ["--input is missing.."]),
     "no strategy file": (
         {"input": "phantom", "strategies": "mine", "plan": True, "strategy_file": "@/x.py"},

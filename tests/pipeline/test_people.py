@@ -39,7 +39,7 @@ def scans(tmp_path: Path) -> Path:
 
 
 def test_a_pool_is_labelled_by_people(scans: Path) -> None:
-    first = run(scans)
+    first = run(scans, double_read=0.2)
     assert first.returncode == 0, first.output
     assert "12 of 12 patches of cycle 0 are to be labelled" in first.stdout
     assert f"put the files in {scans / START}/labels" in first.stdout
@@ -49,23 +49,34 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
 
     annotator.label(scans / "truth", scans / START, classes=CLASSES)
     (scans / START / "labels" / "notes.nii.gz").write_text("no image")
-    trained = run(scans, "-resume")
+    twice = pd.read_csv(scans / START / "double_read.csv")
+    assert list(twice["patch"]) == list(tasks["patch"][tasks["readers"] == 2]) and len(twice) == 2
+    second = scans / START / "labels" / "ben" / "second_reader"
+    annotator.label(scans / "truth", scans / START / "second_reader", second)
+    trained = run(scans, "-resume", double_read=0.2)
     assert "8 of 8 patches of cycle 1 are to be labelled" in trained.stdout, trained.output
     assert (scans / "results" / "report.html").exists()
     told = pd.read_csv(scans / START / "deliveries.csv")
     assert list(told["state"]) == ["done"] * 12 + ["wrong"]
     assert told.iloc[-1]["file"] == "notes.nii.gz" and told.iloc[-1]["note"] == "is for no case of this query"
+    assert list(told["annotator"][twice["patch"] - 1]) == ["ben"] * 2  # the first has no name
+    agreement = pd.read_csv(scans / START / "agreement.csv", keep_default_na=False)
+    assert set(agreement["patch"]) == set(twice["patch"]) and set(agreement["dice"]) <= {"1", ""}
+    assert "Two of them agree with a Dice of 1.000" in (scans / "results" / "report.html").read_text()
     handed_out = (scans / NEXT / "query.csv").read_bytes()
     start = read_labels(scans / "results/labels/scans-main-s12345/labels_c00.h5")
     check_truth(scans, start, 12)
 
     # A correction: what is handed out stays, and what rests on the first labels is made anew.
-    case = next(name for name in sorted(set(tasks["case"])) if 1 in start.masks[name])
+    case = next(
+        name for name in sorted(set(tasks["case"])) if 1 in start.masks[name] and name not in set(twice["case"])
+    )
     (file,) = (scans / START / "labels").glob(f"{case}.*")
     image = sitk.ReadImage(str(file))
     sitk.WriteImage(sitk.ChangeLabel(image, {1: 3}), str(file), True)
     annotator.label(scans / "truth", scans / NEXT, classes=CLASSES)
-    done = run(scans, "-resume")
+    annotator.label(scans / "truth", scans / NEXT / "second_reader", scans / NEXT / "labels" / "ben" / "second_reader")
+    done = run(scans, "-resume", double_read=0.2)
     assert done.returncode == 0 and "Done." in done.stdout, done.output
     assert (scans / NEXT / "query.csv").read_bytes() == handed_out
     assert done.tasks("COMPLETED")["TRAIN"] == 4

@@ -26,7 +26,10 @@ from schemas import PARAMETERS, STUDY_SCHEMA, study_errors, typed_row, value_err
 
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.raw import list_raw
+from nnactive_nf.core.result_tables import AGREEMENT_COLUMNS
 from nnactive_nf.core.strategies import list_errors, registry
+from nnactive_nf.receive.agreement import COLUMNS as AGREEMENT_OF_CYCLE
+from nnactive_nf.receive.rules import RULES
 from nnactive_nf.receive.run import COLUMNS as DELIVERY_COLUMNS
 from nnactive_nf.receive.run import STATES
 
@@ -300,6 +303,16 @@ def test_the_columns_and_states_of_deliveries_are_those_of_people() -> None:
     assert [name for row in table.rows[1:] for name in names_in(row[0])] == DELIVERY_COLUMNS
     (states,) = [row[1] for row in table.rows[1:] if names_in(row[0]) == ["state"]]
     assert set(STATES) <= set(names_in(states))
+
+
+def test_the_columns_of_agreement_are_those_of_people() -> None:
+    for head, columns in (("in `agreement.csv`", AGREEMENT_OF_CYCLE), ("in `tables/agreement.csv`", AGREEMENT_COLUMNS)):
+        (table,) = [table for table in tables(ROOT / "docs" / "people.md") if table.rows[0][0] == head]
+        named = {name for row in table.rows[1:] for name in names_in(row[0])}
+        assert named == set(columns), head
+    (rules,) = [table for table in tables(ROOT / "docs" / "people.md") if table.rows[0][0] == "`--disagreement`"]
+    assert {name for row in rules.rows[1:] for name in names_in(row[0])} == set(RULES)
+    assert set(PARAMETERS["disagreement"]["enum"]) == set(RULES)
 
 
 def test_every_profile_is_described_and_no_other() -> None:

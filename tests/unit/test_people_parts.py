@@ -167,6 +167,7 @@ def test_folds_are_measured_on_what_they_were_not_trained_on(tmp_path: Path) -> 
     rows = []
     for case, box in boxes.items():
         masks[case][box.slices] = rng.choice([0, 2, 7], box.size_zyx)
+        masks[case][box.start_zyx] = IGNORE  # people differ in it
         masks[case][0, 15, 0] = 2  # free background's like: labelled, and in no patch
         rows.append([0, case, *box.start_zyx, *box.size_zyx, 1.0, "x", "all", box.voxels, 1, 1, 1, 1])
     columns = Labels("tiny", "n", 0, dataset.classes).patches.columns
@@ -188,7 +189,10 @@ def test_folds_are_measured_on_what_they_were_not_trained_on(tmp_path: Path) -> 
             wanted = int((masks[row["case"]][boxes[row["case"]].slices] == value).sum())
             assert row["classes"][name]["reference_voxels"] == wanted
             assert row["classes"][name]["nsd"] is None
+        predicted = sum(row["classes"][name]["predicted_voxels"] for name in ("head", "tail"))
+        assert predicted <= 8**3 - 1
     assert found["calibration"]["ece"] is not None
+    assert sum(row["voxels"] for row in found["calibration"]["bins"]) == 3 * (8**3 - 1)
 
     # A fold that had to see all that is labelled has nothing to be measured on.
     (folds[1] / "training.json").write_text(json.dumps({"train_cases": ["a", "b"], "val_cases": ["a", "b"]}))

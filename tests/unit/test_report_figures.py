@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from study import Curves, known_winner, make_design, make_study
 from test_analyse_tables import BY_HAND, SETTING, study_of
@@ -14,6 +15,7 @@ from nnactive_nf.analyse.study import read_study
 from nnactive_nf.analyse.write import analyse
 from nnactive_nf.core.design import Design
 from nnactive_nf.report import answer, content
+from nnactive_nf.report.agreement import _lead
 from nnactive_nf.report.figures import penalty_matrix, write_figures
 from nnactive_nf.report.render import write_report
 from nnactive_nf.report.tables import Tables
@@ -45,6 +47,50 @@ def test_report_and_figures_of_little(name: str, tmp_path: Path):
     assert "What was queried" in page
     for path in (tmp_path / "figures").glob("*.svg"):
         assert not re.search(r">\s*(nan|NaN|None)\s*<", path.read_text())
+
+
+def test_agreement_of_readers_is_told_with_its_limits(tmp_path: Path):
+    """Of 3 patches: on one a reader was blind, on one there was no model, on one nobody told; no lesion anywhere."""
+    pairs = [("ann", "ben", "blind"), ("ann", "pre-segmentation", "seen"), ("ben", "pre-segmentation", "blind")]
+    rows = [
+        {
+            "node": f"n-c{patch:02d}", "patch": 1, "case": "a", "class": name, "a": a, "b": b, "start": start,
+            "voxels": 100, "a_voxels": own, "b_voxels": own, "both_voxels": both, "kappa": 0.5,
+            "dice": both / own if own else math.nan, "a_minutes": math.nan, "b_minutes": 3,
+        }
+        for patch, of_patch in enumerate([pairs, [("", "<b>ben", "no model")], [("ann", "ben", "untold")]])
+        for a, b, start in of_patch
+        for name, own, both in (("organ", 20, 20 if start == "seen" else 10 + patch), ("lesion", 0, 0))
+    ]  # fmt: skip
+    study = study_of(BY_HAND)
+    study.agreement = pd.DataFrame(rows)
+    analyse(study, tmp_path / "tables", draws=50)
+    tables = Tables.read(Design.of(make_design(BY_HAND)), tmp_path / "tables")
+    write_report(tables, tmp_path / "report.html", None)
+    page = re.sub(r"<(script|style).*?</(script|style)>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
+    section = page.split('<section id="agreement">')[1].split("</section>")[0]
+    assert "3 patches were read by several people. Two of them agree with a Dice of 0.550" in section
+    assert "On 1 patch one reader saw the pre-segmentation and another did not." in section
+    assert "nearer to it by a Dice of +0.500; one patch shows nothing." in section and "different people" in section
+    assert "all patches" in section and "no model yet" in section and "not told" in section
+    assert not re.search(r"\b(NaN|nan|None|null|inf)\b", section)
+    (tmp_path / "tables" / "agreement.csv").unlink()
+    write_report(Tables.read(tables.design, tmp_path / "tables"), tmp_path / "report.html", None)
+    assert 'href="#agreement"' not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "patches", "words"),
+    [
+        (0.1, 0.02, 4, "+0.100 (95% interval +0.068 to +0.132): so much it leads the hand."),
+        (0.1, 0.2, 4, "+0.100 (95% interval \u22120.218 to +0.418): that it leads the hand is not shown."),
+        (-0.1, 0.02, 4, "\u22120.100 (95% interval \u22120.132 to \u22120.068): that it leads the hand is not shown."),
+    ],
+)
+def test_that_the_hand_is_led_is_said_where_it_is_shown(mean: float, deviation: float, patches: int, words: str):
+    row = {"against": "lead", "class": "mean", "patches": patches, "dice_mean": mean, "dice_sd": deviation}
+    (sentence,) = _lead(pd.DataFrame([row]))
+    assert words in sentence
 
 
 def test_figures_of_a_whole_study(tmp_path: Path):

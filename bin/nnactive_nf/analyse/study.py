@@ -62,6 +62,7 @@ class Study:
         full: dataset, regime, seed, class, dice: the training on all labels of the pool.
         asked: trajectory, cycle, patches: how many patches the query asked for, where the queries are known.
         lacking: trajectory, cycle, node, what: results that the plan promises and that are not there.
+        agreement: rows of RECEIVE's tables of patches that several people have read, with the node that they are for.
         notes: topic, dataset, regime, text: what can't be said, or must be known before the numbers are read.
     """
 
@@ -76,6 +77,7 @@ class Study:
     full: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["full_reference"]))
     asked: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "patches"]))
     lacking: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["missing"]))
+    agreement: pd.DataFrame = field(default_factory=lambda: table([]))
     notes: list[dict[str, str]] = field(default_factory=list)
 
     def note(self, topic: str, text: str, setting: tuple[str, str] = ("", "")) -> None:

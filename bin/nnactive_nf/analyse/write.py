@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnactive_nf.analyse import comparisons, tables
+from nnactive_nf.analyse.agreement import agreement_table
 from nnactive_nf.analyse.efficiency import efficiency_table
 from nnactive_nf.analyse.notes import add_notes
 from nnactive_nf.analyse.study import Study, table
@@ -39,6 +40,8 @@ def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str
         "runtimes": study.runtimes[list(COLUMNS["runtimes"])],
         "missing": study.lacking,
     }
+    if len(study.agreement):
+        found["agreement"] = agreement_table(study.agreement)
     add_notes(study, found)
     return found | {"notes": table(COLUMNS["notes"], study.notes)}
 

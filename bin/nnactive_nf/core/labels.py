@@ -114,12 +114,13 @@ def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
 
 
 def patch_counts(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
-    """Place and voxel counts of a patch with these labels, as the table of patches has them."""
+    """Place and counts of labelled voxels of a patch, as the table of patches has them; undecided ones do not count."""
     counts = {class_column(name): number for name, number in classes.counts(truth).items()}
     (z, y, x), (dz, dy, dx) = box
-    foreground = box.voxels - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
+    voxels = box.voxels - int(np.count_nonzero(truth == classes.ignore_value))
+    foreground = voxels - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
     where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
-    return where | {"voxels": box.voxels, "foreground_voxels": foreground} | counts
+    return where | {"voxels": voxels, "foreground_voxels": foreground} | counts
 
 
 def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:

@@ -63,10 +63,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "notes": ("topic", "dataset", "regime", "text"),
 }  # fmt: skip
 
+# The table `agreement`, which is there where several people have read the same patches.
+AGREEMENT_COLUMNS = (
+    "against", "reader", "start", "class", "patches", "pairs", "with_class", "dice_mean", "dice_sd", "kappa",
+    "minutes_mean",
+)  # fmt: skip
+
 _TEXT = [
     "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
     "measure", "baseline", "verdict", "a", "b", "better", "better_holm", "correction", "winner", "loser", "reason",
     "reason_published", "device", "what", "topic", "text",
+    "against", "reader", "start",
 ]  # fmt: skip
 
 
@@ -85,7 +92,7 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
     if not path.exists():
         raise UserError(f"{path}: no such file; is {folder} a folder of tables?")
     found = tables.read_table(path, _TEXT, missing="")
-    if missing := [column for column in columns or COLUMNS[name] if column not in found]:
+    if missing := [column for column in columns or COLUMNS.get(name, AGREEMENT_COLUMNS) if column not in found]:
         what = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
         raise UserError(f"{path}: {what} missing; if another version wrote it, write it anew with bin/analyse.py")
     return found

@@ -67,7 +67,7 @@ def cross_validate(
         for case in validation_cases(fold / "training.json"):
             patches = np.zeros(dataset.shapes[case], dtype=bool)
             for box in labels.boxes(case):
-                patches[box.slices] = True
+                patches[box.slices] = labels.masks[case][box.slices] != dataset.classes.ignore_value
             probability = ensemble.probabilities(number, dataset.network_image(case))
             found = dataset.classes.to_value(dataset.to_image_grid(ensemble.label_indices(probability).cpu().numpy()))
             truth = labels.masks[case][patches]

@@ -76,7 +76,12 @@ def niivue_text() -> str | None:
 
 
 def page_text(
-    title: str, cases: list[PageCase], classes: list[tuple[str, int]], undecided: int, niivue: str | None
+    title: str,
+    cases: list[PageCase],
+    classes: list[tuple[str, int]],
+    undecided: int,
+    niivue: str | None,
+    remark: str = "",
 ) -> str:
     """The whole page.
 
@@ -86,6 +91,7 @@ def page_text(
         classes: name and value in the file, background (0) included.
         undecided: a value that is no class, for voxels that nobody has labelled.
         niivue: the viewer's code, from `niivue_text`; None makes a page that shows patches and has no pen.
+        remark: a sentence for who labels, shown under the buttons that decide.
 
     Raises:
         ValueError: files of a case differ in their grids, a box leaves them, or a value is no class.
@@ -123,6 +129,7 @@ def page_text(
         niivue=None if niivue is None else niivue.replace("</script", "<\\/script"),
         data=script_json(data),
         files=files,
+        remark=remark,
     )
 
 

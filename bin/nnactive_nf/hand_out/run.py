@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.double_read import SECOND, DoubleRead
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.geometry import Box
@@ -30,6 +32,15 @@ from nnactive_nf.core.shown_map import map_to_show, shown_map
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.hand_out.cut import page_case
 from nnactive_nf.hand_out.page import PageCase, niivue_text, page_text
+from nnactive_nf.hand_out.second import (
+    drawn_patches,
+    first_remark,
+    first_text,
+    second_remark,
+    second_start,
+    second_text,
+    second_uncertainty,
+)
 
 MOST_PAGE_VALUE = 255  # of a label that the page can save
 
@@ -51,6 +62,9 @@ def hand_out(
     cycle: int,
     delivery: str,
     out: Path,
+    seed: int = 0,
+    double_read: float = 0.0,
+    blind: float = 0.0,
 ) -> pd.DataFrame:
     """Write the package of a query.
 
@@ -64,7 +78,11 @@ def hand_out(
         delivery: where files come back to, as the instructions say it.
         out: folder to make: `tasks.csv`, `README.md`, `labels.json`, `index.html`, and by case `images/`, `start/`
             (what labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer),
-            `uncertainty/`.
+            `uncertainty/`. Where two people read, `second_reader/` has the same of their patches, and
+            `core/double_read.py` what RECEIVE is told.
+        seed: of the trajectory, for what is drawn here.
+        double_read: share of the patches that two people read.
+        blind: share of these that the second reader is shown without pre-segmentation.
 
     Returns:
         `tasks.csv`.
@@ -79,8 +97,11 @@ def hand_out(
     shown = map_to_show(strategy, found.names)
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    tasks: list[pd.DataFrame] = []
-    shown_cases: list[PageCase] = []
+    twice = drawn_patches(len(query), double_read, blind, seed=seed, cycle=cycle, strategy=strategy)
+    if "prediction" not in found.names:
+        twice = dict.fromkeys(twice, False)  # without a model nobody is shown a pre-segmentation
+    whole, second = _Part(temporary, dataset.classes), _Part(temporary / SECOND, dataset.classes)
+    starts: dict[str, Mask] = {}
     for name, part in query.groupby("case", sort=True):
         case = str(name)
         if case not in cases:
@@ -89,42 +110,91 @@ def hand_out(
         prediction = found.read(case, "prediction") if "prediction" in found.names else None
         start = start_labels(grid, boxes, prediction, dataset.classes)
         copy_images(temporary / "images", cases[case], raw)
-        write_nifti(temporary / "start" / f"{case}.nii.gz", start, grid)
-        ranks = [int(rank) for rank in part["rank"]]
-        write_nifti(temporary / "outlines" / f"{case}.nii.gz", outlines(grid, boxes, ranks), grid)
         uncertainty = None
         if shown:
-            whole = Box((0, 0, 0), dataset.shapes[case])
-            values = shown_map(found, case, shown, whole).astype(np.float32)
+            box = Box((0, 0, 0), dataset.shapes[case])
+            values = shown_map(found, case, shown, box).astype(np.float32)
             uncertainty = grid.to_file_grid(values, linear=True, outside=0.0)
-            write_nifti(temporary / "uncertainty" / f"{case}.nii.gz", uncertainty, grid)
-        tasks.append(_tasks(part, grid, boxes, start, dataset.classes))
         image_czyx, _ = raw.reader().read_images([str(path) for path in cases[case].images])
         channels = list(zip(raw.channels, image_czyx, strict=True))
-        patches = [(rank, grid.label_box(box)) for rank, box in zip(ranks, boxes, strict=True)]
-        shown_cases.append(page_case(case, grid, channels, start, uncertainty, patches))
+        whole.add(part, grid, channels, start, uncertainty)
+        again = part[part["rank"].isin(twice)]
+        if len(again):
+            hidden = [twice[int(rank)] for rank in again["rank"]]
+            boxes = patch_boxes(again, case)
+            if prediction is not None:
+                starts[case] = second_start(start, grid, boxes, [False] * len(boxes), dataset.classes)
+            own = second_start(start, grid, boxes, hidden, dataset.classes)
+            second.add(again, grid, channels, own, second_uncertainty(uncertainty, grid, boxes, hidden))
     title = f"patch of cycle {cycle:02d}"
     write_places(temporary / "rois", temporary / "patches_mm.csv", query, dataset.grids, title)
-    table = pd.concat(tasks).sort_values("patch").reset_index(drop=True)
-    with whole_file(temporary / "tasks.csv") as path:
-        table.to_csv(path, index=False, float_format="%.4f")
+    table = whole.write(" ".join(out.parts[-2:]), twice, first_remark(twice))
     write_label_values(temporary / "labels.json", dataset.classes, ".nii.gz")
-    with whole_file(temporary / "README.md") as path:
-        path.write_text(instructions(table, dataset.classes, delivery, shown), encoding="utf-8")
-    if dataset.classes.ignore_value <= MOST_PAGE_VALUE:
-        _write_page(temporary / "index.html", " ".join(out.parts[-2:]), shown_cases, dataset.classes)
+    _write_text(temporary / "README.md", instructions(table, dataset.classes, delivery, shown, first_text(twice)))
+    if twice:
+        second.write(" ".join([*out.parts[-2:], SECOND]), twice, second_remark(twice))
+        _write_text(temporary / SECOND / "README.md", second_text(twice, delivery))
+        of_patch = dict(zip(query["rank"], query["case"], strict=True))
+        DoubleRead(twice, starts).write(temporary, of_patch, dataset.name, dataset.classes)
     temporary.rename(out)
     return table
 
 
-def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes) -> None:
+@dataclass
+class _Part:
+    """A folder with what one reader is given, as it is filled: of the whole query, or of patches that two read."""
+
+    folder: Path
+    classes: Classes
+    tasks: list[pd.DataFrame] = field(default_factory=list)
+    cases: list[PageCase] = field(default_factory=list)
+
+    def add(
+        self,
+        query: pd.DataFrame,
+        grid: CaseGrid,
+        channels: Sequence[tuple[str, npt.NDArray[np.float32]]],
+        start: Mask,
+        uncertainty: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Write the files of a case, whose patches are the rows of `query`; all arrays lie on the file grid."""
+        case = str(query["case"].iloc[0])
+        boxes, ranks = patch_boxes(query, case), [int(rank) for rank in query["rank"]]
+        write_nifti(self.folder / "start" / f"{case}.nii.gz", start, grid)
+        write_nifti(self.folder / "outlines" / f"{case}.nii.gz", outlines(grid, boxes, ranks), grid)
+        if uncertainty is not None:
+            write_nifti(self.folder / "uncertainty" / f"{case}.nii.gz", uncertainty, grid)
+        self.tasks.append(_tasks(query, grid, boxes, start, self.classes))
+        patches = [(rank, grid.label_box(box)) for rank, box in zip(ranks, boxes, strict=True)]
+        self.cases.append(page_case(case, grid, channels, start, uncertainty, patches))
+
+    def write(self, title: str, twice: Mapping[int, bool], remark: str) -> pd.DataFrame:
+        """Write the page and `tasks.csv`, which is returned; `twice` are the patches that two people read."""
+        table = pd.concat(self.tasks).sort_values("patch").reset_index(drop=True)
+        if twice:
+            table["readers"] = [2 if patch in twice else 1 for patch in table["patch"]]
+            table["blind"] = ["yes" if twice.get(patch) else "" for patch in table["patch"]]
+        with whole_file(self.folder / "tasks.csv") as path:
+            table.to_csv(path, index=False, float_format="%.4f")
+        if self.classes.ignore_value <= MOST_PAGE_VALUE:
+            _write_page(self.folder / "index.html", title, self.cases, self.classes, remark)
+        return table
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes, remark: str) -> None:
     """Write the page on which patches can be labelled in any browser."""
     named = [(classes.described(index), value) for index, value in enumerate(classes.values)]
     niivue = niivue_text()
     if niivue is None:
         print("index.html has no pen: NiiVue is missing in this installation (setup/niivue.sh wants npm)")
     with whole_file(path) as temporary:
-        temporary.write_text(page_text(title, cases, named, classes.ignore_value, niivue), encoding="utf-8")
+        text = page_text(title, cases, named, classes.ignore_value, niivue, remark)
+        temporary.write_text(text, encoding="utf-8")
     print(f"index.html: {path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -176,12 +246,12 @@ def _tasks(query: pd.DataFrame, grid: CaseGrid, boxes: Sequence[Box], start: Mas
     return pd.DataFrame(rows, columns=TASK_COLUMNS)
 
 
-def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: str) -> str:
-    """The package's `README.md`."""
+def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: str, double: str = "") -> str:
+    """The package's `README.md`; `double` is its section on patches that two people read."""
     text = string.Template(Path(__file__).with_name("instructions.md").read_text(encoding="utf-8"))
     values = "\n".join(f"| {classes.described(index)} | {value} |" for index, value in enumerate(classes.values))
     shown_text = f"`uncertainty/`: where the models are unsure ({shown.replace('_', ' ')})." if shown else ""
     return text.substitute(
         patches=len(tasks), cases=tasks["case"].nunique(), values=values, undecided=classes.ignore_value,
-        delivery=delivery, uncertainty=shown_text,
+        delivery=delivery, uncertainty=shown_text, double=double,
     )  # fmt: skip

@@ -7,30 +7,38 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from scipy import ndimage
 
 from nnactive_nf.core.dataset import Dataset
+from nnactive_nf.core.double_read import SECOND, DoubleRead, read_double_read
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.label_grid import labels_to_network_grid
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.query_table import read_query, write_query
+from nnactive_nf.receive.agreement import COLUMNS as AGREEMENT_COLUMNS
+from nnactive_nf.receive.agreement import Read, agreement_rows
 from nnactive_nf.receive.delivered import case_of, read_delivered
+from nnactive_nf.receive.rules import LEAST_DECIDED, RANK, VOID, WAIT, decide
 from nnactive_nf.receive.tasks import Told, read_tasks
 
 DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
-LATER, REFUSED, DIFFERS = "later", "refused", "differs"
-STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS)
+LATER, REFUSED, DIFFERS, ONCE = "later", "refused", "differs", "once"
+STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS, ONCE)
 
 BESIDE = (".csv", ".json", ".md", ".txt")  # what lies beside label files: tables of tasks, and what is passed over
+
+ARCHIVE = ".zip"
 
 COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "note"]
 
@@ -41,15 +49,20 @@ class File:
 
     path: Path
     name: str  # below the folder of the cycle, as the user knows it
-    annotator: str  # the folder that it lies in; '' where it lies in none
+    annotator: str  # the folder that it lies in; '' where it lies in none, `SECOND` where in no other
     sha256: str
     delivered: str  # when it was last changed, in UTC
+    second: bool = False  # it came as the second reader's
 
     @classmethod
-    def at(cls, path: Path, name: str, annotator: str, modified: float) -> File:
+    def at(cls, path: Path, name: str, modified: float) -> File:
         """A file that was last changed at this time."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(path, name, annotator, digest, datetime.fromtimestamp(modified, UTC).strftime("%Y-%m-%d %H:%M:%S"))
+        second = SECOND in name
+        folders = [part for part in Path(name).parts[:-1] if part != SECOND]
+        annotator = folders[0] if folders else SECOND if second else ""
+        delivered = datetime.fromtimestamp(modified, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return cls(path, name, annotator, digest, delivered, second)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,36 @@ class Reading:
     values_zyx: Mask
     files: tuple[File, ...]
     notes: tuple[str, ...]
+    second: bool = False  # they came as the second reader's
+
+
+@dataclass(frozen=True)
+class Several:
+    """What is to be done where several people label a patch.
+
+    Attributes:
+        double: the patches that two people must have read; `None` where there are none.
+        disagreement: one of `rules.RULES`; `None` leaves open what two readers of such a patch differ in, and waits
+            where people differ in any other.
+        order: annotators, first the one whose word counts, for the rule `rank`.
+    """
+
+    double: DoubleRead | None = None
+    disagreement: str | None = None
+    order: tuple[str, ...] = ()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything was asked for."""
+        return self.double is not None or self.disagreement is not None
+
+    def is_double(self, patch: int) -> bool:
+        """Whether two people must have read this patch."""
+        return self.double is not None and patch in self.double.blind
+
+    def rule(self, patch: int) -> str:
+        """What decides where readers of this patch differ."""
+        return self.disagreement or (VOID if self.is_double(patch) else WAIT)
 
 
 @dataclass
@@ -89,6 +132,7 @@ class Received:
 
     answers: list[Answer]
     strangers: list[Answer]
+    agreement: list[dict[str, object]] = field(default_factory=list)  # rows of `agreement.COLUMNS`
 
     def is_complete(self, partial: bool = False) -> bool:
         """Whether the loop may go on: each patch is done or refused, or with `partial`, one is done."""
@@ -100,7 +144,14 @@ class Received:
         return pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
 
 
-def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
+def receive(
+    prepared: Path,
+    query_file: Path,
+    folder: Path | None,
+    double_read: Path | None = None,
+    disagreement: str | None = None,
+    order: Sequence[str] = (),
+) -> Received:
     """Hold what lies in the folder of a cycle against the query.
 
     Args:
@@ -108,17 +159,26 @@ def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
         query_file: the patches that were handed out.
         folder: label files `<case><ending>` and `tasks.csv`, in it or in a folder for each annotator; `None` where
             nobody has delivered anything.
+        double_read: HAND_OUT's table of the patches that two people read; `None` where there are none.
+        disagreement: what decides where people differ, one of `rules.RULES`; see `Several`.
+        order: annotators, first the one whose word counts.
     """
     dataset, query = Dataset.open(prepared), read_query(query_file)
+    double = None
+    if double_read is not None:
+        shapes = {case: dataset.grids[case].file_shape_zyx for case in set(query["case"])}
+        double = read_double_read(double_read, dict(zip(query["rank"], query["case"], strict=True)), shapes)
+    asked = Several(double, disagreement, tuple(order))
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=".") as unpacked:
         files = list(_unpacked(_files(folder), Path(unpacked))) if folder is not None else []
-        return _received(dataset, query, files)
+        return _received(dataset, query, files, asked)
 
 
-def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> Received:
+def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File], asked: Several) -> Received:
     answers = [Answer(int(row.rank), str(row.case)) for row in query.sort_values("rank").itertuples()]
     boxes = _boxes(query)
     told, strangers = _told(files, query)
+    agreement: list[dict[str, object]] = []
     of_case: dict[str, list[File]] = {}
     for file in files:
         case = case_of(file.path)
@@ -130,9 +190,25 @@ def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> R
         of_patches = [answer for answer in answers if answer.case == case]
         readings, wrong = _readings(of_case.get(case, []), dataset, case)
         for answer in of_patches:
-            _decide(answer, boxes[answer.patch], dataset, readings, wrong, told)
+            reads = _decide(answer, boxes[answer.patch], dataset, readings, wrong, told.get(answer.patch, []), asked)
+            agreement += _agreement(answer, dataset, boxes[answer.patch], reads, asked)
         del readings
-    return Received(answers, strangers)
+    agreement.sort(key=lambda row: int(str(row["patch"])))
+    return Received(answers, strangers, agreement)
+
+
+def _agreement(
+    answer: Answer, dataset: Dataset, box: Box, reads: Sequence[Read], asked: Several
+) -> list[dict[str, object]]:
+    """Rows of the table of agreement of a patch."""
+    if len(reads) < 2 or not asked.is_asked:
+        return []
+    start, is_blind = None, False
+    if asked.double is not None and asked.is_double(answer.patch):
+        is_blind = asked.double.blind[answer.patch]
+        whole = asked.double.starts.get(answer.case)
+        start = None if whole is None else whole[dataset.grids[answer.case].file_box(box).slices]
+    return agreement_rows(answer.patch, answer.case, reads, start, is_blind, dataset.classes)
 
 
 def _boxes(query: pd.DataFrame) -> dict[int, Box]:
@@ -147,14 +223,13 @@ def _files(folder: Path) -> Iterable[File]:
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in place.parts):
-            annotator = place.parts[0] if len(place.parts) > 1 else ""
-            yield File.at(path, str(place), annotator, path.stat().st_mtime)
+            yield File.at(path, str(place), path.stat().st_mtime)
 
 
 def _unpacked(files: Iterable[File], folder: Path) -> Iterator[File]:
     """The same with what archives hold in their place, unpacked below `folder`; damaged ones stay."""
     for number, file in enumerate(files):
-        if file.path.suffix.lower() != ".zip":
+        if file.path.suffix.lower() != ARCHIVE:
             yield file
             continue
         try:
@@ -165,7 +240,8 @@ def _unpacked(files: Iterable[File], folder: Path) -> Iterator[File]:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(entry) as source, path.open("wb") as target:
                         shutil.copyfileobj(source, target)
-                    yield File.at(path, f"{file.name}/{path.name}", file.annotator, file.path.stat().st_mtime)
+                    inside = File.at(path, f"{file.name}/{path.name}", file.path.stat().st_mtime)
+                    yield replace(inside, annotator=file.annotator, second=file.second)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             yield file
 
@@ -180,7 +256,7 @@ def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[To
             continue
         try:
             for row in read_tasks(file.path, cases):
-                told.setdefault(row.patch, []).append(replace(row, folder=file.annotator))
+                told.setdefault(row.patch, []).append(replace(row, folder=file.annotator, second=file.second))
         except UserError as error:
             strangers += [_stranger(file, line) for line in error.lines]
     return told, strangers
@@ -192,7 +268,7 @@ def _stranger(file: File, note: str) -> Answer:
 
 def _readings(files: Sequence[File], dataset: Dataset, case: str) -> tuple[list[Reading], list[tuple[File, str]]]:
     """What each annotator says of a case, by name; and the files that cannot be used, with what is wrong."""
-    readings: dict[str, Reading] = {}
+    readings: dict[tuple[str, bool], Reading] = {}
     wrong = []
     for file in files:
         try:
@@ -201,21 +277,23 @@ def _readings(files: Sequence[File], dataset: Dataset, case: str) -> tuple[list[
             wrong += [(file, line) for line in error.lines]
             continue
         notes = (found.note,) if found.note else ()
-        before = readings.get(file.annotator)
+        key = (file.annotator, file.second)
+        before = readings.get(key)
         if before is None:
-            readings[file.annotator] = Reading(file.annotator, found.values_zyx, (file,), notes)
+            readings[key] = Reading(file.annotator, found.values_zyx, (file,), notes, file.second)
             continue
         decided = found.values_zyx != dataset.classes.ignore_value
         known = before.values_zyx != dataset.classes.ignore_value
         changed = int((decided & known & (before.values_zyx != found.values_zyx)).sum())
         changes = (f"{file.name} changes {changed} voxels of {before.files[-1].name}",) if changed else ()
-        readings[file.annotator] = Reading(
+        readings[key] = Reading(
             file.annotator,
             np.where(decided, found.values_zyx, before.values_zyx),
             (*before.files, file),
             (*before.notes, *notes, *changes),
+            file.second,
         )
-    return [readings[name] for name in sorted(readings)], wrong
+    return [readings[key] for key in sorted(readings)], wrong
 
 
 def _decide(
@@ -224,51 +302,122 @@ def _decide(
     dataset: Dataset,
     readings: Sequence[Reading],
     wrong: Sequence[tuple[File, str]],
-    told: Mapping[int, Sequence[Told]],
-) -> None:
-    """Fill a row: what has become of this patch."""
-    rows = told.get(answer.patch, [])
+    rows: Sequence[Told],
+    asked: Several,
+) -> list[Read]:
+    """Fill a row: what has become of this patch. Returns what its readers say who have labelled all of it."""
     minutes = [row.minutes for row in rows if row.minutes is not None]
     answer.minutes = sum(minutes) if minutes else float("nan")
     ignore = dataset.classes.ignore_value
     grid = dataset.grids[answer.case]
     exact = grid.file_box(box)
+    is_double = asked.is_double(answer.patch)
+    readers = 2 if is_double else 1
     found = []
     for reading in readings:
+        if reading.second and not is_double:
+            continue  # a second reader's file says nothing of other patches, whatever stands there
         left = int((reading.values_zyx[exact.slices] == ignore).sum())
-        if left < exact.voxels and last_word(rows, reading.annotator) not in (LATER, REFUSED):
+        if left < exact.voxels and last_word(rows, reading.annotator, reading.second) not in (LATER, REFUSED):
             found.append((reading, left))
     whole = [reading for reading, left in found if left == 0]
-    said = [row for row in rows if row.state == last_word(rows, row.folder) and row.state in (LATER, REFUSED)]
-    if whole:
-        named = [reading.annotator for reading in whole] if len(whole) > 1 else [whole[0].annotator or _named(rows)]
-        answer.annotator = ";".join(name for name in named if name)
+    names = (
+        [reading.annotator for reading in whole] if len(whole) > 1 else [one.annotator or _named(rows) for one in whole]
+    )
+    if asked.is_asked:
+        whole, names = _persons(whole, rows)
+    said = [
+        row for row in rows if row.state == last_word(rows, row.folder, row.second) and row.state in (LATER, REFUSED)
+    ]
+    partial = [(reading, left) for reading, left in found if left]
+    if len(whole) >= readers:
+        answer.annotator = ";".join(name for name in names if name)
         answer.files = tuple(file for reading in whole for file in reading.files)
         answer.note = "; ".join(dict.fromkeys(note for reading in whole for note in reading.notes))
-        first, *others = (reading.values_zyx[exact.slices] for reading in whole)
-        apart = max((int((first != other).sum()) for other in others), default=0)
-        if apart:
-            answer.state, answer.note = DIFFERS, f"annotators differ in {apart} of {exact.voxels} voxels"
-        else:
-            answer.state = DONE
-            answer.values_zyx = _with_margin(whole[0].values_zyx, exact, grid.label_box(box), ignore)
+        _settle(answer, whole, names, exact, grid.label_box(box), ignore, asked)
     elif wrong:
         file, line = wrong[0]
         answer.state, answer.annotator, answer.files, answer.note = WRONG, file.annotator, (file,), line
-    elif found:
-        reading, left = min(found, key=lambda pair: pair[1])
+    elif partial:
+        reading, left = min(partial, key=lambda pair: pair[1])
         answer.state, answer.annotator, answer.files = UNDECIDED, reading.annotator, reading.files
         answer.note = f"{left} of {exact.voxels} voxels are undecided"
+    elif whole and not any(row.state == REFUSED for row in said):
+        answer.state, answer.annotator, answer.files = ONCE, names[0], whole[0].files
+        answer.note = f"read by {names[0] or 'one'}, somebody else is to read it too"
     elif said:
-        answer.state, answer.annotator, answer.note = said[0].state, _named(said), said[0].reason
+        first = next((row for row in said if row.state == REFUSED), said[0]) if is_double else said[0]
+        answer.state, answer.annotator, answer.note = first.state, _named([first] if is_double else said), first.reason
+    return [
+        Read(name, reading.values_zyx[exact.slices], reading.second, _minutes_of(rows, reading))
+        for reading, name in zip(whole, names, strict=True)
+    ]
 
 
-def last_word(rows: Sequence[Told], folder: str) -> str:
+def _settle(
+    answer: Answer,
+    whole: Sequence[Reading],
+    names: Sequence[str],
+    exact: Box,
+    wide: Box,
+    ignore: int,
+    asked: Several,
+) -> None:
+    """Fill in the labels of a patch that has all its readers, or that they differ."""
+    first, *others = (reading.values_zyx[exact.slices] for reading in whole)
+    apart = max((int((first != other).sum()) for other in others), default=0)
+    if not apart:
+        answer.state, answer.values_zyx = DONE, _with_margin(whole[0].values_zyx, exact, wide, ignore)
+        return
+    rule = asked.rule(answer.patch)
+    note = f"annotators differ in {apart} of {exact.voxels} voxels"
+    answer.state = DIFFERS
+    chosen = decide(rule, [first, *others], names, asked.order, ignore)
+    if chosen is None:
+        answer.note = note + (", and none of them stands in --annotators" if rule == RANK else "")
+        return
+    left = int((chosen == ignore).sum())
+    if left > (1 - LEAST_DECIDED) * exact.voxels:
+        answer.note = f"{note}, {left} of which would stay undecided: do they mean the same?"
+        return
+    with_margins = [_with_margin(reading.values_zyx, exact, wide, ignore) for reading in whole]
+    answer.state, answer.values_zyx = DONE, decide(rule, with_margins, names, asked.order, ignore)
+    told = (
+        f"{note}: {f'{left} stay undecided' if rule != RANK else f'by rank as {_first_of(names, asked.order)} has it'}"
+    )
+    answer.note = "; ".join([*([answer.note] if answer.note else []), told])
+
+
+def _first_of(names: Sequence[str], order: Sequence[str]) -> str:
+    return next(name for name in order if name in names)
+
+
+def _persons(readings: Sequence[Reading], rows: Sequence[Told]) -> tuple[list[Reading], list[str]]:
+    """Readings of different people and their names: the folder's where it is a person's, else by their table."""
+    found: dict[str, Reading] = {}
+    for reading in readings:
+        name = reading.annotator
+        if name in ("", SECOND):
+            own = [row.annotator for row in rows if (row.folder, row.second) == (name, reading.second)]
+            name = next((text for text in own if text), name)
+        found.setdefault(name, reading)
+    return list(found.values()), list(found)
+
+
+def _minutes_of(rows: Sequence[Told], reading: Reading) -> float:
+    """Minutes that a reader tells of a patch; NaN where there are none."""
+    own = [row for row in rows if (row.folder, row.second) == (reading.annotator, reading.second)]
+    minutes = [row.minutes for row in own if row.minutes is not None]
+    return sum(minutes) if minutes else float("nan")
+
+
+def last_word(rows: Sequence[Told], folder: str, second: bool = False) -> str:
     """The state of a patch by the tables in one annotator's folder; '' where they tell none.
 
-    The last table decides, but `later` says no more than that this table does not bring it.
+    The last table decides, but `later` says no more than that this table does not bring it. What somebody brings as
+    the second reader is told apart from what he brings else.
     """
-    states = [row.state for row in rows if row.folder == folder and row.state]
+    states = [row.state for row in rows if (row.folder, row.second) == (folder, second) and row.state]
     return next((state for state in reversed(states) if state != LATER), states[-1] if states else "")
 
 
@@ -327,16 +476,33 @@ def _on_image_grid(dataset: Dataset, answer: Answer, box: Box) -> Mask:
     index_zyx[wide.slices] = classes.to_index(answer.values_zyx)
     manager = PlansManager(dataset.plans)
     shape = tuple(np.take(dataset.shapes[answer.case], manager.transpose_forward))
-    resampled = labels_to_network_grid(
-        index_zyx, dataset.properties(answer.case), manager, manager.get_configuration(dataset.configuration), shape
-    )
-    return classes.to_value(dataset.to_image_grid(resampled[0].astype(np.int16))[box.slices])
+    settings = manager.get_configuration(dataset.configuration)
+
+    def resampled(values_zyx: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int16]:
+        found = labels_to_network_grid(values_zyx, dataset.properties(answer.case), manager, settings, shape)
+        return dataset.to_image_grid(found[0].astype(np.int16))[box.slices]
+
+    index = resampled(index_zyx)
+    undecided = answer.values_zyx == classes.ignore_value
+    if undecided.any():
+        # nnU-Net makes background of a voxel that no value has half of; next to undecided ones that is not known.
+        near = np.zeros(grid.file_shape_zyx, dtype=np.int16)
+        near[wide.slices] = ndimage.binary_dilation(undecided, np.ones((3, 3, 3)))
+        unknown = (index == 0) & (resampled((index_zyx == 0).astype(np.int16)) == 0) & (resampled(near) == 1)
+        index = np.where(unknown, classes.ignore_index, index)
+    return classes.to_value(index)
 
 
 def write_table(path: Path, received: Received) -> None:
     """Write the table of deliveries."""
     with whole_file(path) as temporary:
         received.table().to_csv(temporary, index=False)
+
+
+def write_agreement(path: Path, received: Received) -> None:
+    """Write the table of agreement, a row for each pair and class of each patch that several people have read."""
+    with whole_file(path) as temporary:
+        pd.DataFrame(received.agreement, columns=AGREEMENT_COLUMNS).to_csv(temporary, index=False, float_format="%.6g")
 
 
 def keep_files(folder: Path, deliveries: Path) -> None:

@@ -16,7 +16,10 @@ SAID = ("done", "later", "refused")
 
 @dataclass(frozen=True)
 class Told:
-    """What somebody says of a patch; `state` is one of `SAID` or '', `folder` is the annotator's that it lies in."""
+    """What somebody says of a patch; `state` is one of `SAID` or '', `folder` is the annotator's that it lies in.
+
+    `second` is whether it came as the second reader's.
+    """
 
     patch: int
     state: str
@@ -24,6 +27,7 @@ class Told:
     minutes: float | None
     annotator: str
     folder: str = ""
+    second: bool = False
 
 
 def read_tasks(path: Path, cases: Mapping[int, str]) -> list[Told]:

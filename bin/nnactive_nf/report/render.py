@@ -16,6 +16,7 @@ from nnactive_nf import __version__
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.pages import class_colours, script_json
 from nnactive_nf.report import answer, content
+from nnactive_nf.report.agreement import agreement
 from nnactive_nf.report.figures import write_figures
 from nnactive_nf.report.gallery import colour_table, find_queries, gallery
 from nnactive_nf.report.look import looks
@@ -109,6 +110,7 @@ def page(
         draws=tables.statistics["bootstrap_draws"],
         oracle_aware=[s for s in design.strategies if s.oracle_aware],
         has_gallery=bool(pictures["queries"]),
+        agreement=agreement(tables),
         pictures_left_out=pictures["left_out"],
         has_efficiency=any(setting["efficiency"] for setting in data["settings"]),
         has_reliability=any(setting["reliability"] for setting in data["settings"]),

@@ -26,6 +26,8 @@ class Tables:
     def read(cls, design: Design, folder: Path) -> Tables:
         """Read a folder of tables; `UserError` where one is missing, or a column of it."""
         frames = {name: read_table(folder, name) for name in COLUMNS}
+        if (folder / "agreement.csv").exists():
+            frames["agreement"] = read_table(folder, "agreement")
         path = folder / "statistics.json"
         statistics = read_json(path)
         for name in ("alpha", "bootstrap_draws"):
