@@ -87,7 +87,8 @@ def hand_out(
             raise UserError(f"{images}: case {case} of {query_file} is not in it")
         grid, boxes = dataset.grids[case], patch_boxes(part, case)
         prediction = found.read(case, "prediction") if "prediction" in found.names else None
-        start = start_labels(grid, boxes, prediction, dataset.classes)
+        given = raw.label_values(cases[case]) if raw.ignore is not None and cases[case].labelled else None
+        start = start_labels(grid, boxes, prediction, dataset.classes, given)
         copy_images(temporary / "images", cases[case], raw)
         write_nifti(temporary / "start" / f"{case}.nii.gz", start, grid)
         ranks = [int(rank) for rank in part["rank"]]
@@ -129,7 +130,11 @@ def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes)
 
 
 def start_labels(
-    grid: CaseGrid, boxes: Sequence[Box], prediction_zyx: npt.NDArray[np.uint8] | None, classes: Classes
+    grid: CaseGrid,
+    boxes: Sequence[Box],
+    prediction_zyx: npt.NDArray[np.uint8] | None,
+    classes: Classes,
+    given_zyx: Mask | None = None,
 ) -> Mask:
     """What labelling starts from, `[z, y, x]` on the file grid.
 
@@ -138,6 +143,7 @@ def start_labels(
         boxes: its patches, on the image grid.
         prediction_zyx: class indices on the image grid; `None` where no model is there, which makes all background.
         classes: of the data set.
+        given_zyx: on the file grid, what the case brought along where it is labelled in part; that stands.
 
     Returns:
         Label values in the patches, `classes.ignore_value` (undecided) elsewhere.
@@ -147,6 +153,8 @@ def start_labels(
         found = np.full(grid.file_shape_zyx, classes.values[0], classes.dtype)
     else:
         found = grid.to_file_grid(classes.to_value(prediction_zyx), linear=False, outside=classes.values[0])
+    if given_zyx is not None:
+        found = np.where(given_zyx == classes.ignore_value, found, given_zyx)
     for box in boxes:
         place = grid.label_box(box).slices
         start[place] = found[place]

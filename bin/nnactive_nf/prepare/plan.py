@@ -20,7 +20,7 @@ def plan(
 ) -> dict[str, Any]:
     """nnU-Net's plans from the pool's cases alone; the test set has no say.
 
-    Intensities are those of the foreground in cases with labels, or where no case has any, of the body.
+    Intensities are those of the foreground in cases with labels, or where no case has any labelled, of the body.
 
     Raises:
         UserError: nnU-Net plans no such configuration for these images.
@@ -32,7 +32,7 @@ def plan(
 
 def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
     channels = range(len(facts[0].foreground_intensities))
-    sampled = [fact for fact in facts if fact.labelled] or facts
+    sampled = [fact for fact in facts if any(fact.class_voxels[1:])] or facts
     intensities = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
     return {
         "spacings": [list(fact.head.spacing_mm) for fact in facts],
