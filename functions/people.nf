@@ -22,11 +22,22 @@ def delivery_folder(values, node) {
     "${values.annotations ?: values.outdir + '/annotation'}/${package_folder(node) - 'annotation/'}/labels".toString()
 }
 
+// Patches that stand ready for those of a query that people refuse: a quarter more; null where nobody can refuse any.
+def reserve_size(values, size) {
+    by_people(values) ? (size + 3).intdiv(4) : null
+}
+
 // The query that people were given for a node by an earlier run, or null. It is not made anew: a correction of earlier
 // labels trains anew what rests on them, but patches that somebody may have labelled by now stay those that are asked for.
 def handed_out(values, node) {
     def query = file("${values.outdir}/${package_folder(node)}/query.csv")
     by_people(values) && query.exists() ? query : null
+}
+
+// The reserve that they were given with it, or null.
+def handed_out_reserve(values, node) {
+    def reserve = file("${values.outdir}/${package_folder(node)}/reserve.csv")
+    reserve.exists() ? reserve : null
 }
 
 // The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.

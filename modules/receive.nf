@@ -13,13 +13,13 @@ process RECEIVE {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; node that the labels make; [node, partial]; prepared folder; query; folder of deliveries or [], with the
-    // state of its files; table of the package that was handed out, or []; [bytes, each] of memory
-    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(_package, stageAs: 'package/*'), val(need)
+    // trajectory; node that the labels make; [node, partial]; prepared folder; query; patches for refused ones or []; folder of
+    // deliveries or [], with the state of its files; table of the package that was handed out, or []; [bytes, each] of memory
+    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(reserve, stageAs: 'reserve.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(_package, stageAs: 'package/*'), val(need)
     val code
 
     output:
-    path "${node.id}/{query,deliveries}.csv" // the patches that are handed out now, and what has become of each
+    path "${node.id}/{query,reserve,deliveries}.csv" // the patches that are handed out now, those for refused ones, what has become of each
     tuple val(trajectory), path("answered/${node.id}.csv"), path("answered/${node.id}.h5"), emit: answers, optional: true // trajectory, patches that are labelled, their masks
     tuple val(node), path("waiting/${node.id}.csv"), topic: 'labels', optional: true // node, what is missing
     path "${node.id}/received/*", optional: true
@@ -30,8 +30,8 @@ process RECEIVE {
     # delivered ${state}
     ${thread_limits(1)}
     mkdir ${node.id}
-    cp query.csv ${node.id}/query.csv
-    receive.py --prepared ${prepared} --query query.csv ${file_option('--deliveries', deliveries)} ${options(settings)} \\
+    cp ${reserve ? 'query.csv reserve.csv' : 'query.csv'} ${node.id}
+    receive.py --prepared ${prepared} --query query.csv ${file_option('--reserve', reserve)} ${file_option('--deliveries', deliveries)} ${options(settings)} \\
         --table ${node.id}/deliveries.csv --keep ${node.id}/received \\
         --answered answered/${node.id}.csv --labels answered/${node.id}.h5 --waiting waiting/${node.id}.csv
     """
@@ -41,7 +41,7 @@ process RECEIVE {
     # code ${code}
     # delivered ${state}
     mkdir -p ${node.id} answered waiting
-    touch ${node.id}/query.csv ${node.id}/deliveries.csv
+    touch ${node.id}/query.csv ${node.id}/deliveries.csv ${reserve ? "${node.id}/reserve.csv" : ''}
     ${deliveries ? "touch answered/${node.id}.csv answered/${node.id}.h5" : "touch waiting/${node.id}.csv"}
     """
 }

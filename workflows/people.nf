@@ -12,33 +12,33 @@ workflow PEOPLE {
     take:
     plan // rows, see functions/plan.nf
     values // all parameters
-    queried // [trajectory, query, uncertainty maps or [], prepared folder, raw folder, memory by stage]
+    queried // [trajectory, query, patches for refused ones or [], uncertainty maps or [], prepared folder, raw folder, memory by stage]
 
     main:
-    asked = queried.filter { trajectory, _query, _maps, _images, _raw, _need -> by_people(row_of(plan, trajectory)) }
-        .branch { trajectory, _query, _maps, _images, _raw, _need ->
+    asked = queried.filter { trajectory, _query, _reserve, _maps, _images, _raw, _need -> by_people(row_of(plan, trajectory)) }
+        .branch { trajectory, _query, _reserve, _maps, _images, _raw, _need ->
             again: handed_out(values, node_of(plan, trajectory))
             first: true
         }
 
-    // [trajectory, settings, prepared folder, raw folder, query, uncertainty maps or [], memory]
-    packages = asked.first.map { trajectory, query, maps, images, raw, need ->
+    // [trajectory, settings, prepared folder, raw folder, query, patches for refused ones, uncertainty maps or [], memory]
+    packages = asked.first.map { trajectory, query, reserve, maps, images, raw, need ->
         def node = node_of(plan, trajectory)
         def settings = [strategy: trajectory.strategy, cycle: trajectory.cycle, delivery: delivery_folder(values, node), out: package_folder(node)]
-        [trajectory, settings, images, raw, query, maps, need.export]
+        [trajectory, settings, images, raw, query, reserve, maps, need.export]
     }
     HAND_OUT(packages, code_digest('hand_out'))
 
-    // [trajectory, query, prepared folder, memory by stage, table of the package or []]: once it is all in its place
-    out = asked.again.map { trajectory, query, _maps, images, _raw, need -> [trajectory, query, images, need, []] }
-        .mix(asked.first.map { trajectory, query, _maps, images, _raw, need -> [trajectory, query, images, need] }.join(HAND_OUT.out.tasks))
+    // [trajectory, query, patches for refused ones or [], prepared folder, memory by stage, table of the package or []]: once it is all in its place
+    out = asked.again.map { trajectory, query, reserve, _maps, images, _raw, need -> [trajectory, query, reserve, images, need, []] }
+        .mix(asked.first.map { trajectory, query, reserve, _maps, images, _raw, need -> [trajectory, query, reserve, images, need] }.join(HAND_OUT.out.tasks))
 
-    // [trajectory, node, settings, prepared folder, query, folder of deliveries or [], state of its files, package, memory]
-    deliveries = out.map { trajectory, query, images, need, tasks ->
+    // [trajectory, node, settings, prepared folder, query, patches for refused ones or [], folder of deliveries or [], state of its files, package, memory]
+    deliveries = out.map { trajectory, query, reserve, images, need, tasks ->
         def node = node_of(plan, trajectory)
         def folder = file(delivery_folder(values, node))
         def there = folder.isDirectory()
-        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null], images, query, there ? folder : [], there ? folder_digest(folder) : '', tasks, need.export]
+        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null], images, query, reserve, there ? folder : [], there ? folder_digest(folder) : '', tasks, need.export]
     }
     RECEIVE(deliveries, code_digest('receive'))
 

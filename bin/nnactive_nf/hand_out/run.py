@@ -24,7 +24,7 @@ from nnactive_nf.core.image_files import copy_images, write_nifti
 from nnactive_nf.core.label_values import write_label_values
 from nnactive_nf.core.labels import Mask, patch_boxes
 from nnactive_nf.core.places import write_places
-from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.query_table import read_query, with_reserve
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.shown_map import map_to_show, shown_map
 from nnactive_nf.core.uncertainty import UncertaintyMaps
@@ -37,7 +37,7 @@ MOST_PAGE_VALUE = 255  # of a label that the page can save
 TASK_COLUMNS = [
     "patch", "case", "state", "reason", "minutes", "annotator", "gain", "first_x", "first_y", "first_z", "last_x",
     "last_y", "last_z", "centre_x_mm", "centre_y_mm", "centre_z_mm", "size_x_mm", "size_y_mm", "size_z_mm",
-    "foreground_voxels",
+    "foreground_voxels", "reserve",
 ]  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def hand_out(
     cycle: int,
     delivery: str,
     out: Path,
+    reserve_file: Path | None = None,
 ) -> pd.DataFrame:
     """Write the package of a query.
 
@@ -65,6 +66,7 @@ def hand_out(
         out: folder to make: `tasks.csv`, `README.md`, `labels.json`, `index.html`, and by case `images/`, `start/`
             (what labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer),
             `uncertainty/`.
+        reserve_file: patches that are labelled where others are refused; they are numbered behind these.
 
     Returns:
         `tasks.csv`.
@@ -72,7 +74,8 @@ def hand_out(
     Raises:
         UserError: a case of the query is not in the raw data set.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file).sort_values("rank")
+    dataset = Dataset.open(prepared)
+    query = with_reserve(read_query(query_file), read_query(reserve_file) if reserve_file else None)
     raw = list_raw(images, people=True)
     cases = {case.name: case for case in raw.cases}
     found = UncertaintyMaps(maps, dataset.shapes)
@@ -102,7 +105,10 @@ def hand_out(
         tasks.append(_tasks(part, grid, boxes, start, dataset.classes))
         image_czyx, _ = raw.reader().read_images([str(path) for path in cases[case].images])
         channels = list(zip(raw.channels, image_czyx, strict=True))
-        patches = [(rank, grid.label_box(box)) for rank, box in zip(ranks, boxes, strict=True)]
+        patches = [
+            (rank, grid.label_box(box), bool(ready))
+            for rank, box, ready in zip(ranks, boxes, part["reserve"], strict=True)
+        ]
         shown_cases.append(page_case(case, grid, channels, start, uncertainty, patches))
     title = f"patch of cycle {cycle:02d}"
     write_places(temporary / "rois", temporary / "patches_mm.csv", query, dataset.grids, title)
@@ -116,6 +122,16 @@ def hand_out(
         _write_page(temporary / "index.html", " ".join(out.parts[-2:]), shown_cases, dataset.classes)
     temporary.rename(out)
     return table
+
+
+def _reserve_text(own: int, all_of_them: int) -> str:
+    if own == all_of_them:
+        return ""
+    ready = f"patches {own + 1} to {all_of_them}" if all_of_them > own + 1 else f"patch {all_of_them}"
+    return (
+        f"Where one of these {own} is refused, the next best takes its place: {ready} of `tasks.csv` (`reserve`), in "
+        "this order. As long as none is refused, nobody needs them.\n"
+    )
 
 
 def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes) -> None:
@@ -180,7 +196,8 @@ def _tasks(query: pd.DataFrame, grid: CaseGrid, boxes: Sequence[Box], start: Mas
         first, last = place.start_zyx[::-1], [n - 1 for n in place.stop_zyx[::-1]]
         foreground = int((start[place.slices] != classes.values[0]).sum())
         cells = [row["rank"], row["case"], "", "", "", "", row["score"], *first, *last]
-        rows.append([*cells, *grid.centre_mm(box), *grid.size_mm(box), foreground])
+        ready = "reserve" if row["reserve"] else ""
+        rows.append([*cells, *grid.centre_mm(box), *grid.size_mm(box), foreground, ready])
     return pd.DataFrame(rows, columns=TASK_COLUMNS)
 
 
@@ -189,7 +206,8 @@ def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: st
     text = string.Template(Path(__file__).with_name("instructions.md").read_text(encoding="utf-8"))
     values = "\n".join(f"| {classes.described(index)} | {value} |" for index, value in enumerate(classes.values))
     shown_text = f"`uncertainty/`: where the models are unsure ({shown.replace('_', ' ')})." if shown else ""
+    own = tasks[tasks["reserve"] == ""]
     return text.substitute(
-        patches=len(tasks), cases=tasks["case"].nunique(), values=values, undecided=classes.ignore_value,
-        delivery=delivery, uncertainty=shown_text,
+        patches=len(own), cases=own["case"].nunique(), reserve=_reserve_text(len(own), len(tasks)), values=values,
+        undecided=classes.ignore_value, delivery=delivery, uncertainty=shown_text,
     )  # fmt: skip

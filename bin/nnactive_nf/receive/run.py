@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +22,18 @@ from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.label_grid import labels_to_network_grid
 from nnactive_nf.core.labels import Labels, Mask, write_labels
-from nnactive_nf.core.query_table import read_query, write_query
+from nnactive_nf.core.query_table import read_query, with_reserve, write_query
 from nnactive_nf.receive.delivered import case_of, read_delivered
 from nnactive_nf.receive.tasks import Told, read_tasks
 
 DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
 LATER, REFUSED, DIFFERS = "later", "refused", "differs"
-STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS)
+RESERVE = "reserve"  # of a patch that stands ready: no refused one needs it
+STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS, RESERVE)
 
 BESIDE = (".csv", ".json", ".md", ".txt")  # what lies beside label files: tables of tasks, and what is passed over
 
-COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "note"]
+COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "stands_for", "note"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Answer:
     annotator: str = ""
     minutes: float = float("nan")
     files: tuple[File, ...] = ()
+    stands_for: int | None = None  # the refused patch whose place it takes
     note: str = ""
     values_zyx: Mask | None = field(default=None, repr=False)  # of the patch with its margin, on the file grid
 
@@ -79,7 +81,10 @@ class Answer:
         """Cells of `COLUMNS`."""
         names, digests = (";".join(getattr(file, key) for file in self.files) for key in ("name", "sha256"))
         delivered = max((file.delivered for file in self.files), default="")
-        cells = (self.patch, self.case, self.state, self.annotator, self.minutes, names, digests, delivered, self.note)
+        cells = (
+            self.patch, self.case, self.state, self.annotator, self.minutes, names, digests, delivered,
+            self.stands_for, self.note,
+        )  # fmt: skip
         return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -91,16 +96,17 @@ class Received:
     strangers: list[Answer]
 
     def is_complete(self, partial: bool = False) -> bool:
-        """Whether the loop may go on: each patch is done or refused, or with `partial`, one is done."""
+        """Whether the loop may go on: each patch is done, refused or not needed, or with `partial`, one is done."""
         states = [answer.state for answer in self.answers]
-        return DONE in states and (partial or all(state in (DONE, REFUSED) for state in states))
+        return DONE in states and (partial or all(state in (DONE, REFUSED, RESERVE) for state in states))
 
     def table(self) -> pd.DataFrame:
         """`COLUMNS`, patches first, by rank."""
-        return pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
+        rows = pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
+        return rows.astype({"stands_for": "Int64"})
 
 
-def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
+def receive(prepared: Path, query_file: Path, folder: Path | None, reserve_file: Path | None = None) -> Received:
     """Hold what lies in the folder of a cycle against the query.
 
     Args:
@@ -108,8 +114,9 @@ def receive(prepared: Path, query_file: Path, folder: Path | None) -> Received:
         query_file: the patches that were handed out.
         folder: label files `<case><ending>` and `tasks.csv`, in it or in a folder for each annotator; `None` where
             nobody has delivered anything.
+        reserve_file: patches that were handed out with them, for those that are refused.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file)
+    dataset, query = Dataset.open(prepared), _handed_out(query_file, reserve_file)
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=".") as unpacked:
         files = list(_unpacked(_files(folder), Path(unpacked))) if folder is not None else []
         return _received(dataset, query, files)
@@ -132,7 +139,30 @@ def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File]) -> R
         for answer in of_patches:
             _decide(answer, boxes[answer.patch], dataset, readings, wrong, told)
         del readings
+    _fill_in(answers, {int(rank) for rank in query.loc[query["reserve"], "rank"]})
     return Received(answers, strangers)
+
+
+def _handed_out(query_file: Path, reserve_file: Path | None) -> pd.DataFrame:
+    return with_reserve(read_query(query_file), read_query(reserve_file) if reserve_file else None)
+
+
+def _fill_in(answers: Sequence[Answer], reserve: Collection[int]) -> None:
+    """Give each refused patch, in their order, the next of the reserve that is not refused itself; spare the others.
+
+    Which one it is does not rest on what has been labelled, so that what is awaited changes with refusals alone.
+    """
+    refused = iter([answer for answer in answers if answer.patch not in reserve and answer.state == REFUSED])
+    for answer in answers:
+        if answer.patch not in reserve or answer.state == REFUSED:
+            continue
+        place = next(refused, None)
+        if place is not None:
+            answer.stands_for = place.patch
+            place.note = "; ".join(filter(None, [place.note, f"patch {answer.patch} takes its place"]))
+        else:
+            told = "labelled, not taken: no refused patch needs it" if answer.state == DONE else answer.note
+            answer.state, answer.values_zyx, answer.note = RESERVE, None, told
 
 
 def _boxes(query: pd.DataFrame) -> dict[int, Box]:
@@ -287,7 +317,15 @@ def _with_margin(values_zyx: Mask, exact: Box, wide: Box, ignore: int) -> Mask:
     return np.where(given == ignore, repeated, given)
 
 
-def write_answers(received: Received, prepared: Path, query_file: Path, query_out: Path, out: Path, node: str) -> None:
+def write_answers(
+    received: Received,
+    prepared: Path,
+    query_file: Path,
+    query_out: Path,
+    out: Path,
+    node: str,
+    reserve_file: Path | None = None,
+) -> None:
     """Write the patches that are done as a query of their own, and their labels as masks of the image grid.
 
     Args:
@@ -297,8 +335,9 @@ def write_answers(received: Received, prepared: Path, query_file: Path, query_ou
         query_out: query table to make: the patches that are done, ranked anew.
         out: file of masks to make, as ANNOTATE reads the oracle's.
         node: the node that they are for.
+        reserve_file: patches that were handed out with them, for those that are refused.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file)
+    dataset, query = Dataset.open(prepared), _handed_out(query_file, reserve_file)
     done = {answer.patch for answer in received.answers if answer.state == DONE}
     kept = query[query["rank"].isin(done)].sort_values("rank").reset_index(drop=True)
     boxes = _boxes(query)
