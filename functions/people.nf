@@ -1,6 +1,7 @@
 /*
  * People in the loop (--oracle people): where packages go, where labels come back to, and what is handed out already.
  */
+include { node_of ; start_trajectories } from './plan.nf'
 include { known_strategies ; strategy_entry ; strategy_texts } from './parameters.nf'
 
 def by_people(values) {
@@ -38,6 +39,25 @@ def handed_out(values, node) {
 def handed_out_reserve(values, node) {
     def reserve = file("${values.outdir}/${package_folder(node)}/reserve.csv")
     reserve.exists() ? reserve : null
+}
+
+// Where its patches lie by that package, or null.
+def handed_out_places(values, node) {
+    def places = file("${values.outdir}/${package_folder(node)}/patches_mm.csv")
+    places.exists() ? places : null
+}
+
+// nnU-Net's plans that packages of a data set (all of its rows) were handed out by, where its files have changed since; else
+// null. Patches are voxels of the planned spacing, so that stays when scans join the pool.
+def kept_plans(values, rows, state) {
+    def plans = file("${values.outdir}/annotation/plans_${rows[0].dataset}.json")
+    def is_out = by_people(values) && plans.exists() && start_trajectories(rows).any { trajectory -> handed_out(values, node_of(rows, trajectory)) }
+    is_out && new groovy.json.JsonSlurper().parse(plans).state != state ? plans : null
+}
+
+// Whether the plans that PREPARE makes are to be kept to: people are handed out patches of this spacing.
+def keeps_plans(settings, plans) {
+    settings.people && !plans
 }
 
 // The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.

@@ -14,8 +14,8 @@ process RECEIVE {
 
     input:
     // trajectory; node that the labels make; [node, partial]; prepared folder; query; patches for refused ones or []; folder of
-    // deliveries or [], with the state of its files; table of the package that was handed out, or []; [bytes, each] of memory
-    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(reserve, stageAs: 'reserve.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(_package, stageAs: 'package/*'), val(need)
+    // deliveries or [], with the state of its files; table of the package, of tasks where it is just handed out, else of places, or []; [bytes, each] of memory
+    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(reserve, stageAs: 'reserve.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(table, stageAs: 'package/*'), val(need)
     val code
 
     output:
@@ -31,7 +31,7 @@ process RECEIVE {
     ${thread_limits(1)}
     mkdir ${node.id}
     cp ${reserve ? 'query.csv reserve.csv' : 'query.csv'} ${node.id}
-    receive.py --prepared ${prepared} --query query.csv ${file_option('--reserve', reserve)} ${file_option('--deliveries', deliveries)} ${options(settings)} \\
+    receive.py --prepared ${prepared} --query query.csv ${file_option('--reserve', reserve)} ${table && table.name == 'patches_mm.csv' ? file_option('--places', table) : ''} ${file_option('--deliveries', deliveries)} ${options(settings)} \\
         --table ${node.id}/deliveries.csv --keep ${node.id}/received \\
         --answered answered/${node.id}.csv --labels answered/${node.id}.h5 --waiting waiting/${node.id}.csv
     """

@@ -2,7 +2,8 @@
  * PEOPLE: a query's patches go to people, and what they have labelled comes back. A run hands out what is to be labelled and
  * ends; one with -resume takes what has come back meanwhile, and goes on where a query is complete.
  */
-include { by_people ; delivery_folder ; handed_out ; package_folder } from '../functions/people.nf'
+include { kept_file } from '../functions/given.nf'
+include { by_people ; delivery_folder ; handed_out ; handed_out_places ; package_folder } from '../functions/people.nf'
 include { node_of ; row_of } from '../functions/plan.nf'
 include { code_digest ; folder_digest } from '../functions/shell.nf'
 include { HAND_OUT } from '../modules/hand_out.nf'
@@ -30,7 +31,7 @@ workflow PEOPLE {
     HAND_OUT(packages, code_digest('hand_out'))
 
     // [trajectory, query, patches for refused ones or [], prepared folder, memory by stage, table of the package or []]: once it is all in its place
-    out = asked.again.map { trajectory, query, reserve, _maps, images, _raw, need -> [trajectory, query, reserve, images, need, []] }
+    out = asked.again.map { trajectory, query, reserve, _maps, images, _raw, need -> [trajectory, query, reserve, images, need, kept_file(handed_out_places(values, node_of(plan, trajectory)), 'patches_mm.csv')] }
         .mix(asked.first.map { trajectory, query, reserve, _maps, images, _raw, need -> [trajectory, query, reserve, images, need] }.join(HAND_OUT.out.tasks))
 
     // [trajectory, node, settings, prepared folder, query, patches for refused ones or [], folder of deliveries or [], state of its files, package, memory]

@@ -30,7 +30,7 @@ from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.prepare.check import CaseFacts, check_case
-from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
+from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, kept_plans, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
 
@@ -55,6 +55,7 @@ class Settings:
     test_cases: tuple[str, ...] = ()
     test_folder: bool = False
     people: bool = False
+    plans: Path | None = None
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -95,7 +96,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
         _tell_folds({case: class_voxels[case] for case in pool}, groups, names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
-    plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
+    if settings.plans is None:
+        plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
+    else:
+        plans = kept_plans(settings.plans, settings.configuration, settings.planner, len(raw.channels))
+        print("planned as before these cases came: patches that were handed out are voxels of that spacing")
 
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -239,6 +244,7 @@ def _write_dataset(
     folder: Path, raw: RawDataset, settings: Settings, plans: dict[str, Any], prepared: Iterable[PreparedCase]
 ) -> None:
     nnunet_json = raw.nnunet_json | raw.classes.for_nnunet(ignore=True)
+    del nnunet_json["numTraining"]  # of all cases, which is not how many a training has
     content = {"plans": plans, "nnunet": nnunet_json, "images": {case.name: case.digest for case in prepared}}
     regions = {"regions": raw.classes.regions} if raw.classes.regions else {}
     write_json(folder / "plans.json", plans)
@@ -254,6 +260,7 @@ def _write_dataset(
             **regions,
             "channels": list(raw.channels),
             "configuration": settings.configuration,
+            "images": content["images"],
             "digest": hashlib.sha256(json.dumps(content | regions, sort_keys=True).encode()).hexdigest(),
         },
     )

@@ -24,6 +24,7 @@ from nnactive_nf.core.label_grid import labels_to_network_grid
 from nnactive_nf.core.labels import Labels, Mask, write_labels
 from nnactive_nf.core.query_table import read_query, with_reserve, write_query
 from nnactive_nf.receive.delivered import case_of, read_delivered
+from nnactive_nf.receive.places import check_places
 from nnactive_nf.receive.tasks import Told, read_tasks
 
 DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
@@ -106,7 +107,9 @@ class Received:
         return rows.astype({"stands_for": "Int64"})
 
 
-def receive(prepared: Path, query_file: Path, folder: Path | None, reserve_file: Path | None = None) -> Received:
+def receive(
+    prepared: Path, query_file: Path, folder: Path | None, reserve_file: Path | None = None, places: Path | None = None
+) -> Received:
     """Hold what lies in the folder of a cycle against the query.
 
     Args:
@@ -115,8 +118,13 @@ def receive(prepared: Path, query_file: Path, folder: Path | None, reserve_file:
         folder: label files `<case><ending>` and `tasks.csv`, in it or in a folder for each annotator; `None` where
             nobody has delivered anything.
         reserve_file: patches that were handed out with them, for those that are refused.
+        places: where an earlier run's package says that they lie, in mm.
+
+    Raises:
+        UserError: they no longer lie there.
     """
     dataset, query = Dataset.open(prepared), _handed_out(query_file, reserve_file)
+    check_places(query, dataset.grids, places)
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=".") as unpacked:
         files = list(_unpacked(_files(folder), Path(unpacked))) if folder is not None else []
         return _received(dataset, query, files)
