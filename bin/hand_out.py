@@ -14,6 +14,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
 @click.option("--input", "images", required=True, type=FILE, help="The raw data set.")
 @click.option("--query", "query_file", required=True, type=FILE, help="The patches.")
+@click.option("--reserve", "reserve_file", type=FILE, help="Patches for those that are refused.")
 @click.option("--strategy", required=True, help="Strategy that chose them, with its options.")
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle whose labels they become.")
 @click.option("--delivery", required=True, help="Where files come back to, for the instructions.")
@@ -30,7 +31,8 @@ def main(
     from nnactive_nf.hand_out.run import hand_out
 
     tasks = hand_out(prepared, images, query_file, uncertainty, out=out, **options)
-    print(f"{len(tasks)} patches in {tasks['case'].nunique()} images to label")
+    ready = int((tasks["reserve"] != "").sum())
+    print(f"{len(tasks) - ready} patches to label, {ready} in reserve, in {tasks['case'].nunique()} images")
 
 
 if __name__ == "__main__":

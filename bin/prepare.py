@@ -30,6 +30,9 @@ from nnactive_nf.core.options import Name
 @click.option("--free-masks", type=click.Path(path_type=Path), help="Folder of masks of what costs nobody time.")
 @click.option("--folds", required=True, type=click.IntRange(2), help="Folds of the ensemble.")
 @click.option("--start-size", required=True, type=click.IntRange(1), help="Patches of the start.")
+@click.option("--plans", type=click.Path(path_type=Path), help="Plans that packages were handed out by (KEPT of then).")
+@click.option("--kept-plans", "kept", type=click.Path(path_type=Path), help="File to make: the plans, to be kept to.")
+@click.option("--state", default="", help="State of the data set's files, for that file.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Cases read at the same time.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--oracle", required=True, type=click.Path(path_type=Path), help="File to make: masks of the pool.")
@@ -37,11 +40,24 @@ from nnactive_nf.core.options import Name
     "--reference", required=True, type=click.Path(path_type=Path), help="File to make: masks of the test set."
 )
 @reports_user_errors
-def main(folder: Path, workers: int, out: Path, oracle: Path, reference: Path, **options: object) -> None:
+def main(
+    folder: Path,
+    workers: int,
+    out: Path,
+    oracle: Path,
+    reference: Path,
+    kept: Path | None,
+    state: str,
+    **options: object,
+) -> None:
     """Check a raw data set, split it into pool and test set, plan and preprocess it."""
+    from nnactive_nf.core.files import read_json
+    from nnactive_nf.prepare.plan import keep_plans
     from nnactive_nf.prepare.run import Settings, prepare
 
     prepare(folder, Settings(**options), workers, out, oracle, reference)
+    if kept is not None:
+        keep_plans(kept, read_json(out / "plans.json"), state)
 
 
 if __name__ == "__main__":

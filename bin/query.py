@@ -35,6 +35,12 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(0, 1),
     help="Largest share of a patch where nothing was imaged.",
 )
+@click.option(
+    "--reserve",
+    type=click.IntRange(0),
+    help="Patches that stand ready for refused ones; OUT gets a folder "
+    "`reserve` beside it, with a table of the same name.",
+)
 @click.option("--node", required=True, type=Name("node"), help="Node whose labels the query makes.")
 @click.option("--start", is_flag=True, help="This is the start: nothing is labelled and no model is trained.")
 @click.option("--class-guarantee", is_flag=True, help="Begin with two patches of each class, in two cases.")
@@ -62,6 +68,7 @@ def main(
     patch_size: tuple,
     stride: tuple,
     patches_per_image: int,
+    reserve: int | None,
     **options: object,
 ) -> None:
     """Choose the patches to label next."""
@@ -72,7 +79,7 @@ def main(
     settings = run.Settings(
         strategy=strategy, patch_zyx=patch_size, stride_zyx=stride, per_image=patches_per_image, **options
     )
-    picks, pool, _ = run.query(
+    picks, pool, choice = run.query(
         prepared,
         settings,
         strategy_file=strategy_file,
@@ -83,6 +90,10 @@ def main(
     table = run.as_table(picks)
     write_places(places, places / "mm.csv", table, pool.dataset.grids, f"{strategy} c{pool.cycle:02d}")
     write_query(out, table)
+    if reserve is not None:
+        from nnactive_nf.query import reserve as ready
+
+        write_query(out.parent / "reserve" / out.name, run.as_table(ready.reserve(pool, choice, picks, reserve)))
     images = {pick.case for pick in picks}
     print(f"{node} by {strategy}: {len(picks)} patches in {len(images)} of {len(pool.cases)} images")
 

@@ -15,6 +15,8 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.option("--prepared", required=True, type=FILE, help="Folder of the prepared data set.")
 @click.option("--query", "query_file", required=True, type=FILE, help="The patches that were handed out.")
+@click.option("--reserve", "reserve_file", type=FILE, help="Patches that were handed out for those that are refused.")
+@click.option("--places", type=FILE, help="Where an earlier run's package says that they lie.")
 @click.option("--node", required=True, type=Name("node"), help="Node that the labels will train.")
 @click.option("--deliveries", type=FILE, help="Folder with what was delivered; none where there is nothing.")
 @click.option("--partial", is_flag=True, help="Go on with the patches that are done.")
@@ -31,6 +33,8 @@ FILE = click.Path(path_type=Path)
 def main(
     prepared: Path,
     query_file: Path,
+    reserve_file: Path | None,
+    places: Path | None,
     node: str,
     deliveries: Path | None,
     partial: bool,
@@ -47,7 +51,7 @@ def main(
     """Check what was delivered for a query; write the labels where the loop can go on."""
     from nnactive_nf.receive import run
 
-    received = run.receive(prepared, query_file, deliveries, double_read, disagreement, order)
+    received = run.receive(prepared, query_file, deliveries, reserve_file, places, double_read, disagreement, order)
     if agreement is not None:
         run.write_agreement(agreement, received)
     run.write_table(table, received)
@@ -57,7 +61,7 @@ def main(
     if not complete and waiting is not None:
         run.write_table(waiting, received)
     if complete:
-        run.write_answers(received, prepared, query_file, answered, labels, node)
+        run.write_answers(received, prepared, query_file, answered, labels, node, reserve_file)
     print(f"{node}: {run.summary(received)}; {'complete' if complete else 'waiting'}")
 
 

@@ -1,6 +1,7 @@
 /*
  * People in the loop (--oracle people): where packages go, where labels come back to, and what is handed out already.
  */
+include { node_of ; start_trajectories } from './plan.nf'
 include { known_strategies ; strategy_entry ; strategy_texts } from './parameters.nf'
 
 def by_people(values) {
@@ -22,6 +23,11 @@ def delivery_folder(values, node) {
     "${values.annotations ?: values.outdir + '/annotation'}/${package_folder(node) - 'annotation/'}/labels".toString()
 }
 
+// Patches that stand ready for those of a query that people refuse: a quarter more; null where nobody can refuse any.
+def reserve_size(values, size) {
+    by_people(values) ? (size + 3).intdiv(4) : null
+}
+
 // The query that people were given for a node by an earlier run, or null. It is not made anew: a correction of earlier
 // labels trains anew what rests on them, but patches that somebody may have labelled by now stay those that are asked for.
 def handed_out(values, node) {
@@ -34,11 +40,6 @@ def double_read_settings(values, trajectory) {
     values.double_read ? [double_read: values.double_read, blind: values.blind ?: null, seed: trajectory.seed] : [:]
 }
 
-// What it has told RECEIVE of them in an earlier run.
-def double_read_files(values, node) {
-    ['csv', 'h5'].collect { ending -> file("${values.outdir}/${package_folder(node)}/double_read.${ending}") }.findAll { path -> path.exists() }
-}
-
 // What RECEIVE is told of people who differ.
 def disagreement_settings(values) {
     [disagreement: values.disagreement ?: null, annotator: values.annotators ? annotator_names(values) : null]
@@ -46,6 +47,30 @@ def disagreement_settings(values) {
 
 def annotator_names(values) {
     values.annotators.split(',')*.trim().findAll { name -> name }
+}
+
+// The reserve that they were given with it, or null.
+def handed_out_reserve(values, node) {
+    def reserve = file("${values.outdir}/${package_folder(node)}/reserve.csv")
+    reserve.exists() ? reserve : null
+}
+
+// What RECEIVE is told of that package: where its patches lie, and which of them two people read.
+def handed_out_tables(values, node) {
+    ['patches_mm.csv', 'double_read.csv', 'double_read.h5'].collect { name -> file("${values.outdir}/${package_folder(node)}/${name}") }.findAll { path -> path.exists() }
+}
+
+// nnU-Net's plans that packages of a data set (all of its rows) were handed out by, where its files have changed since; else
+// null. Patches are voxels of the planned spacing, so that stays when scans join the pool.
+def kept_plans(values, rows, state) {
+    def plans = file("${values.outdir}/annotation/plans_${rows[0].dataset}.json")
+    def is_out = by_people(values) && plans.exists() && start_trajectories(rows).any { trajectory -> handed_out(values, node_of(rows, trajectory)) }
+    is_out && new groovy.json.JsonSlurper().parse(plans).state != state ? plans : null
+}
+
+// Whether the plans that PREPARE makes are to be kept to: people are handed out patches of this spacing.
+def keeps_plans(settings, plans) {
+    settings.people && !plans
 }
 
 // The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.

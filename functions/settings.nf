@@ -5,7 +5,7 @@
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
 include { given_files } from './given.nf'
-include { by_people } from './people.nf'
+include { by_people ; reserve_size } from './people.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
@@ -66,19 +66,21 @@ def prepare_settings(rows) {
 
 def query_settings(row, trajectory, node) {
     def start = trajectory.cycle == 0
+    def size = start ? row.start_size : query_size_of(row, trajectory.cycle)
     [
         node: node.id,
         strategy: trajectory.strategy,
         seed: trajectory.seed,
         cycle: trajectory.cycle,
         cycles: strategy_of([row], trajectory).by_cycles ? row.cycles : null,
-        size: start ? row.start_size : query_size_of(row, trajectory.cycle),
+        size: size,
         patch_size: row.patch_size,
         stride: row.stride,
         patches_per_image: row.patches_per_image,
         free_overlap: row.free_overlap,
         start: start ?: null,
         class_guarantee: start && row.start_guarantee && !row.start_queries ?: null,
+        reserve: reserve_size(row, size),
     ]
 }
 

@@ -1,7 +1,7 @@
 /*
  * HAND_OUT: a query's patches as a package that people label in a viewer of their own.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -12,8 +12,9 @@ process HAND_OUT {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; [strategy, cycle, delivery, out, double_read, blind, seed]; prepared folder; raw folder; query; uncertainty maps or []; [bytes, each] of memory
-    tuple val(trajectory), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(query), path(maps), val(need)
+    // trajectory; [strategy, cycle, delivery, out, double_read, blind, seed]; prepared folder; raw folder; query; patches for
+    // refused ones; uncertainty maps or []; [bytes, each] of memory
+    tuple val(trajectory), val(settings), path(prepared), path(raw, stageAs: 'raw'), path(query), path(reserve, stageAs: 'reserve.csv'), path(maps), val(need)
     val code
 
     output:
@@ -24,7 +25,7 @@ process HAND_OUT {
     """
     # code ${code}
     ${thread_limits(1)}
-    hand_out.py --prepared ${prepared} --input ${raw} --query ${query} ${options(settings)} ${maps}
+    hand_out.py --prepared ${prepared} --input ${raw} --query ${query} ${file_option('--reserve', reserve)} ${options(settings)} ${maps}
     """
 
     stub:

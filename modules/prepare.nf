@@ -2,7 +2,8 @@
  * PREPARE: checks a data set's voxels, splits it into pool and test set, resamples, plans and preprocesses it. Once per data
  * set, after CHECK.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
+include { keeps_plans } from '../functions/people.nf'
+include { file_option ; options ; quoted ; thread_limits } from '../functions/shell.nf'
 include { labels_of } from '../functions/labels.nf'
 include { memory_of } from '../functions/resources.nf'
 
@@ -14,19 +15,21 @@ process PREPARE {
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; [bytes, each] of memory
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(need)
+    // digest of the folders' files; plans to keep to or []; [bytes, each] of memory
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(plans, stageAs: 'before/plans.json'), val(need)
     val code
 
     output:
     // name, prepared folder, whole masks of the pool, whole masks of the test set
-    tuple val(dataset), path('prepared'), path("oracle_${dataset}.h5"), path("reference_${dataset}.h5")
+    tuple val(dataset), path('prepared'), path("oracle_${dataset}.h5"), path("reference_${dataset}.h5"), emit: prepared
+    path "plans_${dataset}.json", optional: true // what packages are handed out by, to keep to
 
     script:
     """
     # code ${code}, data ${state}
     ${thread_limits(1)}
     prepare.py --input ${raw} ${options(settings)} --workers ${task.cpus} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
+        ${file_option('--plans', plans)} ${keeps_plans(settings, plans) ? "--kept-plans plans_${dataset}.json --state ${quoted(state)}" : ''} \\
         --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
     """
 
@@ -35,5 +38,6 @@ process PREPARE {
     # code ${code}, data ${state}
     mkdir -p prepared
     touch prepared/dataset.json prepared/cases.csv oracle_${dataset}.h5 reference_${dataset}.h5
+    ${keeps_plans(settings, plans) ? "echo '{\"state\": \"${state}\"}' > plans_${dataset}.json" : ''}
     """
 }

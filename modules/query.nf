@@ -20,6 +20,7 @@ process QUERY {
 
     output:
     tuple val(trajectory), path("${settings.node}.csv"), emit: queries // trajectory, chosen patches
+    tuple val(trajectory), path("reserve/${settings.node}.csv"), emit: reserves, optional: true // those for refused ones
     path "places/${settings.node}/*", emit: places // the patches in mm: mm.csv and <case>.mrk.json
 
     script:
@@ -36,5 +37,6 @@ process QUERY {
     # code ${code}
     mkdir -p places/${settings.node}
     touch ${settings.node}.csv places/${settings.node}/mm.csv
+    ${settings.reserve ? "mkdir reserve; touch reserve/${settings.node}.csv" : ''}
     """
 }

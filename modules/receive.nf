@@ -13,28 +13,30 @@ process RECEIVE {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; node that the labels make; [node, partial, disagreement, annotator]; prepared folder; query; folder of
-    // deliveries or [], with the state of its files; what RECEIVE is told of the package, or []; [bytes, each] of memory
-    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(told, stageAs: 'package/*'), val(need)
+    // trajectory; node that the labels make; [node, partial, disagreement, annotator]; prepared folder; query; patches for refused
+    // ones or []; folder of deliveries or [], with the state of its files; tables of the package; [bytes, each] of memory
+    tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(reserve, stageAs: 'reserve.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(tables, stageAs: 'package/*'), val(need)
     val code
 
     output:
-    path "${node.id}/{query,deliveries}.csv" // the patches that are handed out now, and what has become of each
+    path "${node.id}/{query,reserve,deliveries}.csv" // the patches that are handed out now, those for refused ones, what has become of each
     tuple val(trajectory), path("answered/${node.id}.csv"), path("answered/${node.id}.h5"), emit: answers, optional: true // trajectory, patches that are labelled, their masks
     path "agreement/${node.id}.csv", emit: agreement, optional: true // how well people agree who read the same patches
     tuple val(node), path("waiting/${node.id}.csv"), topic: 'labels', optional: true // node, what is missing
     path "${node.id}/received/*", optional: true
 
     script:
-    def twice = [told].flatten().find { path -> path.toString().endsWith('double_read.csv') }
-    def several = (twice ? " --double-read ${twice}" : '') + (twice || settings.disagreement ? " --agreement agreement/${node.id}.csv" : '')
+    def known = [tables].flatten().collectEntries { path -> [path.toString().tokenize('/').last(), path] }
+    def twice = known['double_read.csv'] ?: []
+    def agreement = twice || settings.disagreement ? "--agreement agreement/${node.id}.csv" : ''
     """
     # code ${code}
     # delivered ${state}
     ${thread_limits(1)}
     mkdir ${node.id}
-    cp query.csv ${node.id}/query.csv
-    receive.py --prepared ${prepared} --query query.csv ${file_option('--deliveries', deliveries)} ${options(settings)}${several} \\
+    cp ${reserve ? 'query.csv reserve.csv' : 'query.csv'} ${node.id}
+    receive.py --prepared ${prepared} --query query.csv ${file_option('--reserve', reserve)} ${file_option('--places', known['patches_mm.csv'] ?: [])} \\
+        ${file_option('--deliveries', deliveries)} ${options(settings)} ${file_option('--double-read', twice)} ${agreement} \\
         --table ${node.id}/deliveries.csv --keep ${node.id}/received \\
         --answered answered/${node.id}.csv --labels answered/${node.id}.h5 --waiting waiting/${node.id}.csv
     """
@@ -44,7 +46,7 @@ process RECEIVE {
     # code ${code}
     # delivered ${state}
     mkdir -p ${node.id} answered waiting
-    touch ${node.id}/query.csv ${node.id}/deliveries.csv
+    touch ${node.id}/query.csv ${node.id}/deliveries.csv ${reserve ? "${node.id}/reserve.csv" : ''}
     ${deliveries ? "touch answered/${node.id}.csv answered/${node.id}.h5" : "touch waiting/${node.id}.csv"}
     """
 }

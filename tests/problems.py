@@ -151,7 +151,10 @@ def _maps(rng: np.random.Generator, shape: tuple[int, ...], made: brute.Problem,
 def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **changes: Any) -> tuple[Pool, Choice]:
     """The same problem as a pool; `folder` takes the file of complete masks that oracle-aware strategies read."""
     choice = choice_of(text, cycles=made.cycles)
-    rows = [(name, *start, *size) for name, case in made.cases.items() for start, size in case.boxes]
+    rows = [
+        (0, name, *start, *size, int(np.prod(size))) for name, case in made.cases.items() for start, size in case.boxes
+    ]
+    patches = pd.DataFrame(rows, columns=["cycle", "case", "z", "y", "x", "dz", "dy", "dx", "voxels"])
     classes = REGIONS if made.regions else Classes(made.names, made.class_values)
     oracle = None
     if folder is not None:
@@ -162,8 +165,7 @@ def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **change
         dataset=MemoryDataset(made.cases, classes), patch_zyx=made.patch, stride_zyx=made.stride,
         per_image=made.per_image, free_overlap=made.free_overlap, seed=made.seed, cycle=made.cycle,
         strategy=choice.name, options=choice.options, declared=choice.maps,
-        maps=MemoryMaps(made.cases), patches=pd.DataFrame(rows, columns=["case", "z", "y", "x", "dz", "dy", "dx"]),
-        oracle_file=oracle, log=lambda _: None,
+        maps=MemoryMaps(made.cases), patches=patches, oracle_file=oracle, log=lambda _: None,
     )  # fmt: skip
     return replace(pool, **changes), choice
 

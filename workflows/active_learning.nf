@@ -9,7 +9,7 @@ include { download_folder ; is_awaited ; raw_folder } from '../functions/decathl
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
-include { by_people ; handed_out ; has_test_set } from '../functions/people.nf'
+include { by_people ; handed_out ; handed_out_reserve ; has_test_set ; kept_plans } from '../functions/people.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -72,11 +72,11 @@ workflow ACTIVE_LEARNING {
 
     // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused
     needs = CHECK.out.map { dataset, file -> [dataset, needs_of(file)] }.toList().flatMap { all -> all }
-    wanted = raw.map { dataset, rows, folder, groups, free, state -> [dataset, prepare_settings(rows), folder, groups, free, state] }
+    wanted = raw.map { dataset, rows, folder, groups, free, state -> [dataset, prepare_settings(rows), folder, groups, free, state, kept_file(kept_plans(values, rows, state))] }
     PREPARE(wanted.join(needs.map { dataset, need -> [dataset, need.prepare] }), code_digest('prepare'))
 
     // [dataset, prepared folder, whole masks of the pool, whole masks of the test set, memory by stage]
-    prepared = PREPARE.out.join(needs)
+    prepared = PREPARE.out.prepared.join(needs)
 
     // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
     // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
@@ -158,6 +158,9 @@ workflow ACTIVE_LEARNING {
             [trajectory, kept_file(handed_out(values, node), "${node.id}.csv")]
         }
     )
+    reserves = QUERY.out.reserves.mix(
+        wanted_queries.handed_out.map { trajectory, _masks, _files -> [trajectory, kept_file(handed_out_reserve(values, node_of(plan, trajectory)))] }
+    )
     queried = with_dataset(query_tables.join(asked), prepared)
 
     // [trajectory, settings, prepared folder, query, uncertainty maps or [], memory], where pictures are wanted
@@ -171,8 +174,8 @@ workflow ACTIVE_LEARNING {
     PEOPLE(
         plan,
         values,
-        with_dataset(query_tables.join(asked), prepared.join(folders)).map { trajectory, query, _masks, files, images, _oracle, _reference, need, folder ->
-            [trajectory, query, files, images, folder, need]
+        with_dataset(query_tables.join(reserves).join(asked), prepared.join(folders)).map { trajectory, query, reserve, _masks, files, images, _oracle, _reference, need, folder ->
+            [trajectory, query, reserve, files, images, folder, need]
         },
     )
     answered = queried.filter { trajectory, _query, _masks, _files, _images, _oracle, _reference, _need -> !by_people(row_of(plan, trajectory)) }

@@ -32,8 +32,8 @@ workflow PROGRESS {
         }
     }
     awaited.filter { node, table -> table.baseName == node.id }.subscribe { node, table ->
-        def states = table.size() ? table.splitCsv(header: true).findAll { row -> row.case }*.state : [] // empty: -stub-run
-        told.awaited[node.id] = [node: node, patches: states.size(), missing: states.count { state -> !(state in ['done', 'refused']) }]
+        def patches = table.size() ? table.splitCsv(header: true).findAll { row -> row.case && row.state != 'reserve' } : [] // empty: -stub-run
+        told.awaited[node.id] = [node: node, patches: patches.count { row -> !row.stands_for }, missing: patches.count { row -> !(row.state in ['done', 'refused']) }]
     }
     metrics.subscribe(
         onNext: { node, file ->

@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -513,8 +514,10 @@ def test_what_the_page_of_a_package_saves_is_taken_in(
 
 
 def test_without_the_viewer_patches_are_shown_and_time_is_counted(browser: Browser, tmp_path: Path):
-    """A minute without a movement counts, no more."""
-    text = page_text("Made-up query, cycle 1", [one_case("one", 1, affine_of(TURNED), False)], CLASSES, UNDECIDED, None)
+    """A minute without a movement counts, no more. The reserve is gone to where a patch is refused."""
+    case = one_case("one", 1, affine_of(TURNED), False)
+    case = replace(case, patches=[*case.patches, PagePatch(3, (0, 8, 0), (6, 12, 6), reserve=True)])
+    text = page_text("Made-up query, cycle 1", [case], CLASSES, UNDECIDED, None)
     context = browser.new_context(viewport={"width": 1366, "height": 768})
     page = context.new_page()
     page.clock.install()
@@ -534,9 +537,18 @@ def test_without_the_viewer_patches_are_shown_and_time_is_counted(browser: Brows
         page.evaluate("(at) => annotation.viewer.goTo(at)", [*BRIGHT[:2], k])
         lit.append(np.asarray(Image.open(io.BytesIO(page.locator("#view").screenshot())).convert("L")) > 250)
     assert lit[1].sum() > lit[0].sum() + 500
+    page.click("#later")
+    expect(page.locator("#patch-title")).to_contain_text("Patch 2,")
+    page.click("#later")
+    expect(page.locator("#message")).to_contain_text("What is left was put off")
+    assert "reserve, if one is refused" in page.locator("#list li").last.text_content()
+    assert page.text_content("#progress").startswith("0 of 2 done ")
+    page.evaluate("annotation.show(1)")
     page.click("#refuse")
     page.fill("#reason", "too dark")
     page.click("#refuse")
-    expect(page.locator("#patch-title")).to_contain_text("Patch 2,")
+    expect(page.locator("#patch-title")).to_contain_text("Patch 3,")
+    assert "to do" in page.locator("#list li").last.text_content()
+    assert page.text_content("#progress").startswith("0 of 2 done, 1 refused")
     assert "refused · 1.5 min · too dark" in page.locator("#list li").first.text_content()
     context.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     assert "12 of 12 patches of cycle 0 are to be labelled" in first.stdout
     assert f"put the files in {scans / START}/labels" in first.stdout
     tasks = pd.read_csv(scans / START / "tasks.csv")
-    assert len(tasks) == 12 and "phantom_003" not in set(tasks["case"])
+    assert list(tasks["reserve"].fillna("")) == [""] * 12 + ["reserve"] * 3
+    assert "phantom_003" not in set(tasks["case"])
+    asked = scans / "results/queries/scans-main-s12345/query_c00.csv"
+    assert not asked.exists()
     assert first.tasks()["HAND_OUT"] == 1 and not first.tasks()["TRAIN"]
 
     annotator.label(scans / "truth", scans / START, classes=CLASSES)
@@ -53,11 +57,17 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     assert list(twice["patch"]) == list(tasks["patch"][tasks["readers"] == 2]) and len(twice) == 2
     second = scans / START / "labels" / "ben" / "second_reader"
     annotator.label(scans / "truth", scans / START / "second_reader", second)
+    refused = next(patch for patch in tasks["patch"] if patch not in set(twice["patch"]))
+    (scans / START / "labels" / "tasks.csv").write_text(
+        f"patch,case,state,reason\n{refused},{tasks['case'][refused - 1]},refused,motion\n"
+    )
     trained = run(scans, "-resume", double_read=0.2)
     assert "8 of 8 patches of cycle 1 are to be labelled" in trained.stdout, trained.output
     assert (scans / "results" / "report.html").exists()
     told = pd.read_csv(scans / START / "deliveries.csv")
-    assert list(told["state"]) == ["done"] * 12 + ["wrong"]
+    states = ["refused" if patch == refused else "done" for patch in range(1, 14)]
+    assert list(told["state"]) == [*states, "reserve", "reserve", "wrong"]
+    assert told["stands_for"][12] == refused and told["stands_for"].count() == 1
     assert told.iloc[-1]["file"] == "notes.nii.gz" and told.iloc[-1]["note"] == "is for no case of this query"
     assert list(told["annotator"][twice["patch"] - 1]) == ["ben"] * 2  # the first has no name
     agreement = pd.read_csv(scans / START / "agreement.csv", keep_default_na=False)
@@ -66,11 +76,12 @@ def test_a_pool_is_labelled_by_people(scans: Path) -> None:
     handed_out = (scans / NEXT / "query.csv").read_bytes()
     start = read_labels(scans / "results/labels/scans-main-s12345/labels_c00.h5")
     check_truth(scans, start, 12)
+    labelled = start.patches.loc[start.patches["cycle"] == 0, ["case", "z", "y", "x"]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(asked)[["case", "z", "y", "x"]], labelled, check_dtype=False)
 
     # A correction: what is handed out stays, and what rests on the first labels is made anew.
-    case = next(
-        name for name in sorted(set(tasks["case"])) if 1 in start.masks[name] and name not in set(twice["case"])
-    )
+    apart = set(tasks["case"][twice["patch"] - 1])
+    case = next(name for name in sorted(set(labelled["case"]) - apart) if 1 in start.masks[name])
     (file,) = (scans / START / "labels").glob(f"{case}.*")
     image = sitk.ReadImage(str(file))
     sitk.WriteImage(sitk.ChangeLabel(image, {1: 3}), str(file), True)
@@ -99,10 +110,19 @@ def check_truth(scans: Path, labels: Any, patches: int) -> None:
             np.testing.assert_array_equal(labels.masks[case][box.slices], truth[case][box.slices])
 
 
-def test_the_newest_nextflow_waits_and_goes_on(scans: Path) -> None:
+def test_the_newest_nextflow_waits_and_goes_on_with_new_scans(scans: Path) -> None:
     first = run(scans, "-stub-run", profile="test,stub", version=VERSIONS[1])
     assert first.returncode == 0, first.output
     assert "patches of cycle 0 are to be labelled" in first.stdout
     (scans / START / "labels").mkdir()
     more = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1])
     assert more.returncode == 0 and "patches of cycle 1 are to be labelled" in more.stdout, more.output
+    package = {path: path.read_bytes() for path in (scans / START).glob("*.csv")}
+    plans = (scans / "results/annotation/plans_scans.json").read_text()
+    images = scans / "scans" / "imagesTr"
+    shutil.copy(images / "phantom_001_0000.nii.gz", images / "phantom_009_0000.nii.gz")
+    joined = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1])
+    assert joined.returncode == 0 and joined.tasks("COMPLETED")["PREPARE"] == 1, joined.output
+    assert not joined.tasks()["QUERY"] and not joined.tasks()["HAND_OUT"]
+    assert {path: path.read_bytes() for path in (scans / START).glob("*.csv")} == package
+    assert [path.read_text() for path in (scans / "work").glob("*/*/before/plans.json")] == [plans]

@@ -54,7 +54,9 @@ def double(folder: Folder, blind: dict[int, bool], with_start: bool = True) -> N
 
 def received(folder: Folder, rule: str | None = None, order: tuple[str, ...] = ()) -> Received:
     table = folder.folder.parent / TABLE
-    return receive(folder.dataset.folder, folder.query, folder.folder, table, rule, order)
+    return receive(
+        folder.dataset.folder, folder.query, folder.folder, double_read=table, disagreement=rule, order=order
+    )
 
 
 def voxels(folder: Folder, *changes: tuple[int, int], number: int = 2) -> np.ndarray:

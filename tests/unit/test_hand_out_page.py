@@ -53,7 +53,7 @@ def test_all_that_is_shown_stands_in_the_page(case: PageCase) -> None:
     given = {told["start"]: case.start, told["uncertainty"]: case.uncertainty, channel["file"]: case.channels[0][1]}
     embedded = dict(re.findall(r'<script type="text/plain" id="(file-\d+)">(.*?)</script>', text))
     assert {name: base64.b64decode(found) for name, found in embedded.items()} == given
-    assert told["patches"] == [{"number": 1, "low": [2, 2, 1], "high": [5, 5, 4]}]
+    assert told["patches"] == [{"number": 1, "low": [2, 2, 1], "high": [5, 5, 4], "reserve": False}]
     assert told["axes"] == ["L", "A", "S"]
     assert [(one["name"], one["value"]) for one in data["classes"]] == [("background", 0), ("liver", 3), ("tumour", 7)]
     assert [one["colour"] for one in data["classes"]] == ["#9aa0a6", "#0072b2", "#d55e00"]

@@ -133,11 +133,16 @@ def test_all_of_a_package_lies_where_the_patch_lies(case: Drawn) -> None:
         box = patch_in(case, done.grid.shape_zyx)
         rows = [[1, "a", *box.start_zyx, *box.size_zyx, 0.5, "all"]]
         write_query(folder / "query.csv", pd.DataFrame(rows, columns=list(QUERY_TYPES)))
+        write_query(folder / "reserve.csv", pd.DataFrame(rows, columns=list(QUERY_TYPES)))
         out = folder / "scans-main-s1" / "cycle_00"
         tasks = hand_out(
-            folder, folder / "raw", folder / "query.csv", [], strategy="coverage", cycle=0, delivery="x", out=out
-        )
+            folder, folder / "raw", folder / "query.csv", [], strategy="coverage", cycle=0, delivery="x", out=out,
+            reserve_file=folder / "reserve.csv",
+        )  # fmt: skip
         place = done.grid.label_box(box)
+        assert list(tasks["patch"]) == [1, 2] and list(tasks["reserve"]) == ["", "reserve"]
+        assert "1 patches in 1 images" in (out / "README.md").read_text()
+        assert "takes its place: patch 2 of `tasks.csv`" in (out / "README.md").read_text()
         row = tasks.iloc[0]
         assert [row[f"first_{axis}"] for axis in "zyx"] == list(place.start_zyx)
         assert [row[f"last_{axis}"] + 1 for axis in "zyx"] == list(place.stop_zyx)
@@ -148,11 +153,11 @@ def test_all_of_a_package_lies_where_the_patch_lies(case: Drawn) -> None:
         frames = sitk.GetArrayFromImage(frame)
         core = inside.copy()
         core[tuple(slice(a + 1, b - 1) for a, b in zip(place.start_zyx, place.stop_zyx, strict=True))] = False
-        np.testing.assert_array_equal(frames, np.where(core, 1, 0))
+        np.testing.assert_array_equal(frames, np.where(core, 2, 0))
         for image in (start, frame, sitk.ReadImage(str(out / "images" / f"a_0002{case.ending}"))):
             np.testing.assert_allclose(image.GetOrigin(), case.image.GetOrigin(), atol=1e-4)
             np.testing.assert_allclose(image.GetDirection(), case.image.GetDirection(), atol=1e-5)
-        (region,) = json.loads((out / "rois" / "a.mrk.json").read_text())["markups"]
+        region, _ = json.loads((out / "rois" / "a.mrk.json").read_text())["markups"]
         np.testing.assert_allclose(region["center"], [row[f"centre_{axis}_mm"] for axis in "xyz"], atol=1e-3)
         assert read_label_values(out / "labels.json")[0].values == (0, 7)
         assert "index.html" in (out / "README.md").read_text() and (out / "index.html").exists()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import intersects
 from nnactive_nf.core.strategies import FILE
+from nnactive_nf.query.reserve import reserve
 from nnactive_nf.query.run import Settings, choose, query
 
 NAMES = [entry["name"] for entry in json.loads(FILE.read_text()) if entry["name"] != "replay"]
@@ -49,6 +50,42 @@ def test_never_an_overlap_never_outside_always_as_many_as_asked(text: str, seed:
         assert not np.isnan(pick.score)
     for a, b in combinations(picks, 2):
         assert a.case != b.case or not intersects(a.box, b.box)
+
+
+@pytest.mark.parametrize("text", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), values=st.sampled_from(problems.VALUES), wanted=st.integers(0, 6))
+def test_a_reserve_comes_next_by_the_rules_of_the_query(text: str, seed: int, values: str, wanted: int) -> None:
+    made = problems.problem(seed, values, "", longest=9)
+    with tempfile.TemporaryDirectory() as folder:
+        pool, choice = problems.pool_of(made, text, Path(folder))
+        try:
+            picks = choose(pool, choice, made.size)
+        except UserError:
+            return
+        found = reserve(pool, choice, picks, wanted)
+        again = reserve(pool, choice, choose(pool, choice, made.size), wanted)
+        assert [pick[:5] for pick in found] == [pick[:5] for pick in again]
+        assert len(found) <= wanted
+        if len(found) < wanted:  # no strategy finds one more
+            with pytest.raises(UserError, match="but the pool has only"):
+                choice.strategy.more(pool, picks, len(found) + 1)
+    for pick in found:
+        image = pool.image(pick.case)
+        assert pick.box.inside(image.shape_zyx) and not image.too_free(pick.box)
+        assert not any(intersects(pick.box, box) for box in image.boxes)
+        assert sum(other.case == pick.case for other in [*picks, *found]) <= made.per_image
+    for a, b in combinations([*picks, *found], 2):
+        assert a.case != b.case or not intersects(a.box, b.box)
+
+
+@pytest.mark.parametrize("text", ["predictive_entropy", "power_bald", "kmeans_bald", "coverage"])
+def test_the_reserve_is_what_a_longer_query_would_have_chosen(text: str, tmp_path: Path) -> None:
+    made = problems.problem(5, "random", "", images=5, longest=9, size=6, per_image=4)
+    pool, choice = problems.pool_of(made, text, tmp_path)
+    picks = choose(pool, choice, 4)
+    longer = choose(pool, choice, 6)
+    assert [pick[:3] for pick in [*picks, *reserve(pool, choice, picks, 2)]] == [pick[:3] for pick in longer]
 
 
 @pytest.mark.parametrize("text", ["predictive_entropy", "random", "class_pe", "coverage"])

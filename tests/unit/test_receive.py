@@ -187,6 +187,75 @@ def test_refused_patches_are_left_out_and_later_ones_waited_for(folder: Folder, 
     assert list(answered["rank"]) == [1, 2] and list(answered["case"]) == ["a", "a"]
 
 
+@pytest.fixture
+def ready(folder: Folder, tmp_path: Path) -> Path:
+    """Two patches that stand ready, numbers 4 and 5."""
+    return query_of(tmp_path / "reserve.csv", READY)
+
+
+READY = [("b", Box((2, 2, 6), (4, 4, 2))), ("a", Box((0, 5, 0), (4, 4, 4)))]
+
+
+def say(folder: Folder, *rows: str) -> None:
+    (folder.folder / "tasks.csv").write_text("\n".join(["patch,case,state,reason", *rows]) + "\n")
+
+
+def test_the_next_best_takes_the_place_of_a_refused_patch(folder: Folder, ready: Path, tmp_path: Path) -> None:
+    def received() -> Received:
+        return receive(folder.dataset.folder, folder.query, folder.folder, ready)
+
+    def told() -> list[tuple[str, object]]:
+        table = received().table()
+        return [(row.state, None if pd.isna(row.stands_for) else row.stands_for) for row in table.itertuples()]
+
+    # Nobody needs a patch of the reserve, even if it is labelled.
+    folder.put("a.nii.gz", folder.values("a"))
+    folder.put("b.nii.gz", folder.values("b", 7, [BOXES[1][1], READY[0][1]]))
+    assert told() == [("done", None)] * 3 + [("reserve", None)] * 2 and received().is_complete()
+    assert received().table()["note"][3] == "labelled, not taken: no refused patch needs it"
+    write_answers(
+        received(), folder.dataset.folder, folder.query, tmp_path / "q.csv", tmp_path / "a.h5", "n-c00", ready
+    )
+    pd.testing.assert_frame_equal(read_query(tmp_path / "q.csv"), read_query(folder.query))
+    assert (read_labels(tmp_path / "a.h5", "oracle").masks["b"][READY[0][1].slices] == IGNORE).all()
+
+    # Patch 3 is refused: 4 stands for it, which is labelled, and the query has its size.
+    say(folder, "3,a,refused,metal", "1,a,,")
+    assert told() == [("done", None), ("done", None), ("refused", None), ("done", 3), ("reserve", None)]
+    assert received().table()["note"][2] == "metal; patch 4 takes its place" and received().is_complete()
+    write_answers(
+        received(), folder.dataset.folder, folder.query, tmp_path / "q.csv", tmp_path / "a.h5", "n-c00", ready
+    )
+    answered = read_query(tmp_path / "q.csv")
+    assert list(answered["rank"]) == [1, 2, 3] and list(answered["case"]) == ["a", "b", "b"]
+    assert list(answered["x"]) == [0, 2, 6]
+    masks = read_labels(tmp_path / "a.h5", "oracle").masks
+    assert (masks["b"][READY[0][1].slices] == 7).all() and (masks["a"][BOXES[2][1].slices] == IGNORE).all()
+
+    # The reserve itself may be refused; the next one is waited for.
+    say(folder, "3,a,refused,metal", "4,b,refused,metal too")
+    assert told() == [("done", None), ("done", None), ("refused", None), ("refused", None), ("missing", 3)]
+    assert not received().is_complete() and received().is_complete(partial=True)
+    folder.put("more/a.nrrd", folder.values("a", 7, [READY[1][1]]))
+    assert told()[4] == ("done", 3) and received().is_complete()
+
+    # With more refused than stand ready, the cycle is complete without them.
+    say(folder, "1,a,refused,", "3,a,refused,", "2,b,refused,")
+    assert told() == [("refused", None)] * 3 + [("done", 1), ("done", 2)] and received().is_complete()
+
+
+def test_a_case_of_the_reserve_alone_is_no_strangers(folder: Folder, tmp_path: Path) -> None:
+    only_b = query_of(tmp_path / "own.csv", [BOXES[1]])
+    of_a = query_of(tmp_path / "reserve.csv", [BOXES[0]])
+    folder.put("a.nii.gz", folder.values("a"))
+    received = receive(folder.dataset.folder, only_b, folder.folder, of_a)
+    assert [answer.state for answer in received.answers] == ["missing", "reserve"] and not received.strangers
+    none = query_of(tmp_path / "none.csv", [])
+    assert [answer.state for answer in receive(folder.dataset.folder, only_b, folder.folder, none).answers] == [
+        "missing"
+    ]
+
+
 def test_of_several_tables_the_last_word_counts(folder: Folder) -> None:
     """Each page that is saved tells of all patches, and of those that another has done that they are for later."""
     folder.put("a.nii.gz", folder.values("a"))

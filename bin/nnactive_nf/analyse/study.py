@@ -221,20 +221,22 @@ def _patch_table(path: Path, labels: Labels) -> pd.DataFrame:
 def _border_of(cases: h5py.Group, patch: dict[str, Any], labels: Labels) -> int:
     box = Box(as_shape(patch[axis] for axis in "zyx"), as_shape(patch[f"d{axis}"] for axis in "zyx"))
     mask = cases[patch["case"]]["mask"][box.slices]
-    return border_voxels(mask, labels.classes.values[1:])
+    return border_voxels(mask, labels.classes.values[1:], labels.classes.ignore_value)
 
 
-def border_voxels(mask_zyx: npt.NDArray[Any], foreground_values: Sequence[int]) -> int:
+def border_voxels(mask_zyx: npt.NDArray[Any], foreground_values: Sequence[int], ignore: int = -1) -> int:
     """Foreground voxels of a patch that have one of their 6 neighbours in the same patch in another class.
 
-    That is the contour that someone has to draw. The patch's own faces do not count: nothing is drawn there.
+    That is the contour that someone has to draw. The patch's own faces do not count, nor where labels end (`ignore`
+    beyond): nothing is drawn there.
     """
     border = np.zeros(mask_zyx.shape, dtype=bool)
     for axis in range(mask_zyx.ndim):
         lower = [slice(None)] * mask_zyx.ndim
         upper = [slice(None)] * mask_zyx.ndim
         lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-        differs = mask_zyx[tuple(lower)] != mask_zyx[tuple(upper)]
+        one, other = mask_zyx[tuple(lower)], mask_zyx[tuple(upper)]
+        differs = (one != other) & (one != ignore) & (other != ignore)
         border[tuple(lower)] |= differs
         border[tuple(upper)] |= differs
     return int(np.count_nonzero(border & np.isin(mask_zyx, list(foreground_values))))

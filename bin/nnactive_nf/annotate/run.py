@@ -12,6 +12,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import intersects
 from nnactive_nf.core.labels import (
     Labels,
+    given_in_part,
     patch_boxes,
     patch_counts,
     read_labels,
@@ -68,6 +69,10 @@ def annotate(
                 f"{labels_file}: labels of cycle {before.cycle}; cycle {cycle} is made from those before it"
             )
         labels.masks, labels.patches = before.masks, before.patches
+        if free_background and labels_file == dataset.given_labels:
+            for name in labels.patches.loc[given_in_part(labels.patches), "case"]:
+                unknown = labels.masks[name] == dataset.classes.ignore_value
+                labels.masks[name][unknown & dataset.empty_mask(name)] = dataset.classes.values[0]
     _check(query_file or oracle_file, query, dataset, labels)
     masks = dict(labels.masks)
     rows = []

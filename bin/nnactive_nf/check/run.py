@@ -101,9 +101,17 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     heads = _heads(errors, raw)
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
+    if settings.people:
+        print(_labels_told(raw))
     told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction, held_out)
     write_json(out, {**told, "memory": memory(told)})
     return told
+
+
+def _labels_told(raw: RawDataset) -> str:
+    there = sum(case.labelled for case in raw.cases)
+    parts = "" if raw.ignore is None else f"; voxels of {raw.ignore} in them have none ('ignore')"
+    return f"{there} of {len(raw.cases)} cases have labels{parts}"
 
 
 def _asked(errors: list[str], work: Callable[[], Out]) -> Out | None:

@@ -7,8 +7,10 @@ spacing, axes (z, y, x) as SimpleITK hands them to numpy: patches, label masks a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from nnactive_nf.core.geometry import Shape, as_shape
 from nnactive_nf.core.grid import CaseGrid, grids_of_table
 from nnactive_nf.core.hdf5 import open_hdf5
 from nnactive_nf.core.names import check_names
-from nnactive_nf.core.plans import check_axes, check_nnunet_json, check_plans
+from nnactive_nf.core.plans import check_axes, check_nnunet_json, check_plans, label_order
 from nnactive_nf.core.tables import read_table, typed
 
 VERSION = 1
@@ -51,8 +53,9 @@ class Dataset:
     classes: Classes
     channels: tuple[str, ...]
     configuration: str
-    digest: str  # SHA-256 of images, plans and classes: what a training rests on beside the labels
+    digest: str  # SHA-256 of images, plans and classes
     cases: pd.DataFrame  # CASE_COLUMNS, one row per case, sorted by case
+    images: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of each case's preprocessed image
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -74,7 +77,18 @@ class Dataset:
         )
         cases = _read_cases(folder / "cases.csv")
         check_names("case", cases["case"], f"{folder}/cases.csv")
-        return cls(folder, head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"], cases)
+        told = (head["name"], classes, tuple(head["channels"]), head["configuration"], head["digest"])
+        return cls(folder, *told, cases, dict(head.get("images", {})))
+
+    def digest_of(self, cases: Iterable[str]) -> str:
+        """SHA-256 of all but the labels that a training on these cases rests on: their images, plans and classes.
+
+        Not of the other cases, so that those that join the pool later train nothing anew.
+        """
+        regions = [self.classes.regions] if self.classes.regions else []
+        images = {case: self.images.get(case, self.digest) for case in cases}
+        content = [self.plans, self.nnunet_json, label_order(self.nnunet_json), images, *regions]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def check_owner(self, path: Path, dataset: str, classes: Classes) -> None:
         """Hold what a file says of its data set against this one; `UserError` where it is another's."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnactive_nf.core.classes import Classes
+from nnactive_nf.core.labels import Mask
 
 
 def labels_to_network_grid(
@@ -34,3 +37,24 @@ def labels_to_network_grid(
     spacing = [properties["spacing"][axis] for axis in manager.transpose_forward]
     target = settings.spacing if len(settings.spacing) == 3 else [spacing[0], *settings.spacing]
     return np.asarray(settings.resampling_fn_seg(cropped, shape, spacing, target))
+
+
+def resampled_in_part(
+    values_zyx: Mask, classes: Classes, on_grid: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> Mask:
+    """Labels on the image grid, where voxels have none: a case that came labelled in part, or readers who differ.
+
+    nnU-Net takes the label that holds most of a voxel. Where voxels without a label have a share in it, that may be
+    another than it would be if these were labelled. So a label must hold half of the voxel, or the voxel has none.
+
+    Args:
+        values_zyx: class values on the file's grid, the ignore value where nobody has labelled.
+        classes: of the data set.
+        on_grid: brings class indices `[z, y, x]` from the file's grid to the image grid as nnU-Net does.
+    """
+    index_zyx = classes.to_index(values_zyx)
+    found = on_grid(index_zyx)
+    is_sure = np.zeros(found.shape, dtype=bool)
+    for index in set(np.unique(index_zyx).tolist()) - {classes.ignore_index}:
+        is_sure |= (found == index) & (on_grid((index_zyx == index).astype(np.int16)) == 1)
+    return classes.to_value(np.where(is_sure, found, classes.ignore_index))

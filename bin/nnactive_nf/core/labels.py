@@ -68,8 +68,8 @@ class Labels:
             self.patches = empty_patches(self.classes)
 
     def boxes(self, case: str) -> list[Box]:
-        """Boxes of the patches labelled in this case."""
-        return patch_boxes(self.patches, case)
+        """Boxes of the patches labelled in this case, each as a whole."""
+        return patch_boxes(self.patches[~given_in_part(self.patches)], case)
 
     def digest(self) -> str:
         """SHA-256 of what a training sees of the labels: classes, cases, masks. Not of names, scores or order."""
@@ -99,6 +99,15 @@ def patch_boxes(patches: pd.DataFrame, case: str) -> list[Box]:
     return [Box(as_shape(row[:3]), as_shape(row[3:])) for row in rows]
 
 
+def given_in_part(patches: pd.DataFrame) -> pd.Series:
+    """Which rows of a table of patches stand for a case that came along labelled in part.
+
+    Its box holds all of the case's labelled voxels and others: it is no patch that a query must keep off.
+    """
+    volume: pd.Series = patches["dz"] * patches["dy"] * patches["dx"]
+    return (patches["cycle"] < 0) & (patches["voxels"] < volume)
+
+
 def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
     """A query table of every case as one patch, by name."""
     return pd.DataFrame(
@@ -114,13 +123,16 @@ def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
 
 
 def patch_counts(truth: Mask, box: Box, classes: Classes) -> dict[str, int]:
-    """Place and counts of labelled voxels of a patch, as the table of patches has them; undecided ones do not count."""
+    """Place and voxel counts of a patch with these labels, as the table of patches has them.
+
+    Voxels without a label are not counted: in a case that came along labelled in part, or where readers differ.
+    """
     counts = {class_column(name): number for name, number in classes.counts(truth).items()}
     (z, y, x), (dz, dy, dx) = box
-    voxels = box.voxels - int(np.count_nonzero(truth == classes.ignore_value))
-    foreground = voxels - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
+    labelled = int(np.count_nonzero(truth != classes.ignore_value))
+    foreground = labelled - counts[class_column(classes.names[0])]  # not the classes' sum: regions overlap
     where = {"z": z, "y": y, "x": x, "dz": dz, "dy": dy, "dx": dx}
-    return where | {"voxels": voxels, "foreground_voxels": foreground} | counts
+    return where | {"voxels": labelled, "foreground_voxels": foreground} | counts
 
 
 def write_labels(path: Path, labels: Labels, kind: str = "labels") -> None:

@@ -22,6 +22,15 @@ def write_query(path: Path, query: pd.DataFrame) -> None:
         query[list(QUERY_TYPES)].to_csv(temporary, index=False)
 
 
+def with_reserve(query: pd.DataFrame, reserve: pd.DataFrame | None) -> pd.DataFrame:
+    """The patches of a query, and ranked behind them those that stand ready for refused ones; `reserve` tells which."""
+    own = query.sort_values("rank").assign(reserve=False)
+    if reserve is None or reserve.empty:
+        return own
+    ready = reserve.sort_values("rank").assign(reserve=True)
+    return pd.concat([own, ready.assign(rank=ready["rank"] + len(own))], ignore_index=True)
+
+
 def read_query(path: Path) -> pd.DataFrame:
     """Read a query table; `UserError` where columns are missing or no numbers."""
     what = "a query table"

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_file_ending
 
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
+from nnactive_nf.core.labels import Mask
 from nnactive_nf.core.names import name_errors
+
+IGNORE = "ignore"  # nnU-Net's name, in `labels`, of the value of voxels that nobody has labelled
 
 # An image's name without its ending: case and channel.
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.DOTALL)
@@ -46,6 +50,15 @@ class RawDataset:
     reader: type[BaseReaderWriter]
     cases: tuple[RawCase, ...]
     held_out: tuple[str, ...] = ()  # cases of imagesTs, where that is the test set
+    ignore: int | None = None  # value in label files of voxels that nobody has labelled, where there are such
+
+    def label_values(self, case: RawCase) -> Mask:
+        """A case's label file `[z, y, x]`: class values, and `classes.ignore_value` where nobody has labelled."""
+        label_1zyx, _ = self.reader().read_seg(str(case.label))
+        values_zyx = label_1zyx[0]
+        if self.ignore is not None:
+            values_zyx = np.where(values_zyx == self.ignore, self.classes.ignore_value, values_zyx)
+        return values_zyx.astype(self.classes.dtype)  # type: ignore[no-any-return]
 
     @property
     def nnunet_json(self) -> dict[str, Any]:
@@ -78,7 +91,7 @@ def list_with_problems(
         folder: nnU-Net raw or Decathlon folder.
         free_masks: folder of masks `<case><file ending>` on the images' grids, for all cases or some.
         test_folder: list the cases of nnU-Net's `imagesTs` and `labelsTs` too, as `held_out`.
-        people: people label, so label files may be missing but in `imagesTs`.
+        people: people label, so label files may be missing but in `imagesTs`, and there may be an ignore value.
 
     Returns:
         The data set with all of its cases, and what is wrong with their names and files, one line each.
@@ -96,7 +109,7 @@ def list_with_problems(
         raise UserError(f"{folder}/dataset.json: 'labels' is missing")
     if not isinstance(head["labels"], dict):
         raise UserError(f"{folder}/dataset.json: 'labels' wants classes with their values, like {{\"background\": 0}}")
-    classes = _classes(head["labels"], head.get("regions_class_order"), folder)
+    classes, ignore = _classes(head["labels"], head.get("regions_class_order"), folder)
     if "modality" in head and "training" in head:
         channels, cases, problems = _decathlon(folder, head)
         ending = _ending(cases)
@@ -117,16 +130,22 @@ def list_with_problems(
         test_cases, more = _test_folder(folder, head, channels)
         cases, problems = sorted([*cases, *test_cases], key=lambda case: case.name), problems + more
     problems += _missing_labels(test_cases if people else cases)
+    if ignore is not None and not people:
+        problems.append(
+            f"{folder}/dataset.json: 'labels' has 'ignore', so label files hold voxels without a label: that is for "
+            "--oracle people; a study wants whole labels"
+        )
     names = [case.name for case in cases]
     problems += [f"case {name}: stands in it twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     problems += [f"{folder}: {line}" for line in name_errors("case", names)]
     reader = _reader(ending, folder)
     cases = _with_free_masks(cases, free_masks, ending)
     held_out = tuple(case.name for case in test_cases)
-    return RawDataset(folder, classes, channels, ending, reader, tuple(cases), held_out), problems
+    return RawDataset(folder, classes, channels, ending, reader, tuple(cases), held_out, ignore), problems
 
 
-def _classes(labels: Mapping[str, Any], order: Any, folder: Path) -> Classes:
+def _classes(labels: Mapping[str, Any], order: Any, folder: Path) -> tuple[Classes, int | None]:
+    """Classes and the ignore value, which is no class; nnU-Net wants it to be the highest."""
     # nnU-Net writes name -> value or list of values, the Decathlon value -> name; both may write numbers as text.
     pairs: dict[str, int | Sequence[int]] = {}
     for key, value in labels.items():
@@ -134,16 +153,19 @@ def _classes(labels: Mapping[str, Any], order: Any, folder: Path) -> Classes:
         swapped = str(key).isdigit() and not str(value).isdigit() and not listed
         name: str = str(value if swapped else key)
         number: Any = key if swapped else value
-        if name == "ignore":
-            raise UserError(
-                f"{folder}/dataset.json: the class 'ignore' cannot come from outside; labels of the pool must be whole"
-            )
         if not listed and (isinstance(number, bool) or not str(number).strip().isdecimal()):
             raise UserError(f"{folder}/dataset.json: value of class '{name}' is {number!r}, not a whole number")
         if name in pairs:
             raise UserError(f"{folder}/dataset.json: class '{name}' stands in it twice")
         pairs[name] = number if listed else int(number)
-    return Classes.of(pairs, f"{folder}/dataset.json", order)
+    ignore = pairs.pop(IGNORE, None)
+    classes = Classes.of(pairs, f"{folder}/dataset.json", order)
+    if ignore is not None and not (isinstance(ignore, int) and ignore > classes.values[-1]):
+        raise UserError(
+            f"{folder}/dataset.json: 'ignore' is {ignore}; one value above all classes' ({classes.values[-1]} is their "
+            "highest) is wanted"
+        )
+    return classes, ignore
 
 
 def _channels(folder: Path, head: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json, write_json
-from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.labels import patch_boxes, read_labels
 from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.evaluate.measures import Calibration, mean_measures, overlap_measures
 from nnactive_nf.evaluate.run import add_calibration
@@ -66,7 +66,7 @@ def cross_validate(
     for number, fold in enumerate(folds):
         for case in validation_cases(fold / "training.json"):
             patches = np.zeros(dataset.shapes[case], dtype=bool)
-            for box in labels.boxes(case):
+            for box in patch_boxes(labels.patches, case):
                 patches[box.slices] = labels.masks[case][box.slices] != dataset.classes.ignore_value
             probability = ensemble.probabilities(number, dataset.network_image(case))
             found = dataset.classes.to_value(dataset.to_image_grid(ensemble.label_indices(probability).cpu().numpy()))

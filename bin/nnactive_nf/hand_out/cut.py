@@ -26,7 +26,7 @@ def page_case(
     images: Sequence[tuple[str, npt.NDArray[Any]]],
     start_zyx: Mask,
     uncertainty_zyx: npt.NDArray[np.float32] | None,
-    patches: Sequence[tuple[int, Box]],
+    patches: Sequence[tuple[int, Box, bool]],
 ) -> PageCase:
     """A case as the page takes it.
 
@@ -38,9 +38,9 @@ def page_case(
         images: name and voxels `[z, y, x]` of each channel, as all that follows on the file grid.
         start_zyx: what labelling starts from.
         uncertainty_zyx: where the models are unsure; `None` for nothing.
-        patches: number and box of each patch, on the file grid.
+        patches: number and box of each patch, on the file grid, and whether it is a reserve.
     """
-    shown = [surroundings(box, grid.file_shape_zyx) for _, box in patches]
+    shown = [surroundings(box, grid.file_shape_zyx) for _, box, _ in patches]
     low = as_shape(np.min([box.start_zyx for box in shown], axis=0))
     whole = Box(low, as_shape(np.max([box.stop_zyx for box in shown], axis=0) - low))
     far = np.ones(grid.file_shape_zyx, dtype=bool)
@@ -54,8 +54,8 @@ def page_case(
         (channel, nifti(smallest_type(np.where(far, values.min(), values)), grid, whole)) for channel, values in images
     ]
     boxes = [
-        PagePatch(number, _ijk(np.subtract(box.start_zyx, low)), _ijk(np.subtract(box.stop_zyx, low)))
-        for number, box in patches
+        PagePatch(number, _ijk(np.subtract(box.start_zyx, low)), _ijk(np.subtract(box.stop_zyx, low)), reserve)
+        for number, box, reserve in patches
     ]
     return PageCase(name, channels, nifti(start_zyx, grid, whole), uncertainty, boxes)
 

@@ -39,6 +39,7 @@ class PagePatch:
     number: int  # 1 is the patch from which most is gained
     low_ijk: tuple[int, int, int]
     high_ijk: tuple[int, int, int]
+    reserve: bool = False  # to be labelled where another is refused
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,9 @@ def _case_data(case: PageCase, files: list[dict[str, str]]) -> dict[str, Any]:
         "channels": [{"name": name, "file": _add(files, data)} for name, data in case.channels],
         "start": _add(files, case.start),
         "uncertainty": None if case.uncertainty is None else _add(files, case.uncertainty),
-        "patches": [{"number": p.number, "low": p.low_ijk, "high": p.high_ijk} for p in case.patches],
+        "patches": [
+            {"number": p.number, "low": p.low_ijk, "high": p.high_ijk, "reserve": p.reserve} for p in case.patches
+        ],
     }
 
 

@@ -26,7 +26,7 @@ from nnactive_nf.core.image_files import copy_images, write_nifti
 from nnactive_nf.core.label_values import write_label_values
 from nnactive_nf.core.labels import Mask, patch_boxes
 from nnactive_nf.core.places import write_places
-from nnactive_nf.core.query_table import read_query
+from nnactive_nf.core.query_table import read_query, with_reserve
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.shown_map import map_to_show, shown_map
 from nnactive_nf.core.uncertainty import UncertaintyMaps
@@ -48,7 +48,7 @@ MOST_PAGE_VALUE = 255  # of a label that the page can save
 TASK_COLUMNS = [
     "patch", "case", "state", "reason", "minutes", "annotator", "gain", "first_x", "first_y", "first_z", "last_x",
     "last_y", "last_z", "centre_x_mm", "centre_y_mm", "centre_z_mm", "size_x_mm", "size_y_mm", "size_z_mm",
-    "foreground_voxels",
+    "foreground_voxels", "reserve",
 ]  # fmt: skip
 
 
@@ -62,6 +62,7 @@ def hand_out(
     cycle: int,
     delivery: str,
     out: Path,
+    reserve_file: Path | None = None,
     seed: int = 0,
     double_read: float = 0.0,
     blind: float = 0.0,
@@ -80,6 +81,7 @@ def hand_out(
             (what labelling may start from), `outlines/` (the patches' frames, by number), `rois/` (for 3D Slicer),
             `uncertainty/`. Where two people read, `second_reader/` has the same of their patches, and
             `core/double_read.py` what RECEIVE is told.
+        reserve_file: patches that are labelled where others are refused; they are numbered behind these, and read once.
         seed: of the trajectory, for what is drawn here.
         double_read: share of the patches that two people read.
         blind: share of these that the second reader is shown without pre-segmentation.
@@ -90,14 +92,15 @@ def hand_out(
     Raises:
         UserError: a case of the query is not in the raw data set.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file).sort_values("rank")
+    dataset = Dataset.open(prepared)
+    query = with_reserve(read_query(query_file), read_query(reserve_file) if reserve_file else None)
     raw = list_raw(images, people=True)
     cases = {case.name: case for case in raw.cases}
     found = UncertaintyMaps(maps, dataset.shapes)
     shown = map_to_show(strategy, found.names)
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    twice = drawn_patches(len(query), double_read, blind, seed=seed, cycle=cycle, strategy=strategy)
+    twice = drawn_patches(int((~query["reserve"]).sum()), double_read, blind, seed=seed, cycle=cycle, strategy=strategy)
     if "prediction" not in found.names:
         twice = dict.fromkeys(twice, False)  # without a model nobody is shown a pre-segmentation
     whole, second = _Part(temporary, dataset.classes), _Part(temporary / SECOND, dataset.classes)
@@ -108,7 +111,8 @@ def hand_out(
             raise UserError(f"{images}: case {case} of {query_file} is not in it")
         grid, boxes = dataset.grids[case], patch_boxes(part, case)
         prediction = found.read(case, "prediction") if "prediction" in found.names else None
-        start = start_labels(grid, boxes, prediction, dataset.classes)
+        given = raw.label_values(cases[case]) if raw.ignore is not None and cases[case].labelled else None
+        start = start_labels(grid, boxes, prediction, dataset.classes, given)
         copy_images(temporary / "images", cases[case], raw)
         uncertainty = None
         if shown:
@@ -165,7 +169,10 @@ class _Part:
         if uncertainty is not None:
             write_nifti(self.folder / "uncertainty" / f"{case}.nii.gz", uncertainty, grid)
         self.tasks.append(_tasks(query, grid, boxes, start, self.classes))
-        patches = [(rank, grid.label_box(box)) for rank, box in zip(ranks, boxes, strict=True)]
+        patches = [
+            (rank, grid.label_box(box), bool(ready))
+            for rank, box, ready in zip(ranks, boxes, query["reserve"], strict=True)
+        ]
         self.cases.append(page_case(case, grid, channels, start, uncertainty, patches))
 
     def write(self, title: str, twice: Mapping[int, bool], remark: str) -> pd.DataFrame:
@@ -186,6 +193,16 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _reserve_text(own: int, all_of_them: int) -> str:
+    if own == all_of_them:
+        return ""
+    ready = f"patches {own + 1} to {all_of_them}" if all_of_them > own + 1 else f"patch {all_of_them}"
+    return (
+        f"Where one of these {own} is refused, the next best takes its place: {ready} of `tasks.csv` (`reserve`), in "
+        "this order. As long as none is refused, nobody needs them.\n"
+    )
+
+
 def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes, remark: str) -> None:
     """Write the page on which patches can be labelled in any browser."""
     named = [(classes.described(index), value) for index, value in enumerate(classes.values)]
@@ -199,7 +216,11 @@ def _write_page(path: Path, title: str, cases: list[PageCase], classes: Classes,
 
 
 def start_labels(
-    grid: CaseGrid, boxes: Sequence[Box], prediction_zyx: npt.NDArray[np.uint8] | None, classes: Classes
+    grid: CaseGrid,
+    boxes: Sequence[Box],
+    prediction_zyx: npt.NDArray[np.uint8] | None,
+    classes: Classes,
+    given_zyx: Mask | None = None,
 ) -> Mask:
     """What labelling starts from, `[z, y, x]` on the file grid.
 
@@ -208,6 +229,7 @@ def start_labels(
         boxes: its patches, on the image grid.
         prediction_zyx: class indices on the image grid; `None` where no model is there, which makes all background.
         classes: of the data set.
+        given_zyx: on the file grid, what the case brought along where it is labelled in part; that stands.
 
     Returns:
         Label values in the patches, `classes.ignore_value` (undecided) elsewhere.
@@ -217,6 +239,8 @@ def start_labels(
         found = np.full(grid.file_shape_zyx, classes.values[0], classes.dtype)
     else:
         found = grid.to_file_grid(classes.to_value(prediction_zyx), linear=False, outside=classes.values[0])
+    if given_zyx is not None:
+        found = np.where(given_zyx == classes.ignore_value, found, given_zyx)
     for box in boxes:
         place = grid.label_box(box).slices
         start[place] = found[place]
@@ -242,7 +266,8 @@ def _tasks(query: pd.DataFrame, grid: CaseGrid, boxes: Sequence[Box], start: Mas
         first, last = place.start_zyx[::-1], [n - 1 for n in place.stop_zyx[::-1]]
         foreground = int((start[place.slices] != classes.values[0]).sum())
         cells = [row["rank"], row["case"], "", "", "", "", row["score"], *first, *last]
-        rows.append([*cells, *grid.centre_mm(box), *grid.size_mm(box), foreground])
+        ready = "reserve" if row["reserve"] else ""
+        rows.append([*cells, *grid.centre_mm(box), *grid.size_mm(box), foreground, ready])
     return pd.DataFrame(rows, columns=TASK_COLUMNS)
 
 
@@ -251,7 +276,8 @@ def instructions(tasks: pd.DataFrame, classes: Classes, delivery: str, shown: st
     text = string.Template(Path(__file__).with_name("instructions.md").read_text(encoding="utf-8"))
     values = "\n".join(f"| {classes.described(index)} | {value} |" for index, value in enumerate(classes.values))
     shown_text = f"`uncertainty/`: where the models are unsure ({shown.replace('_', ' ')})." if shown else ""
+    own = tasks[tasks["reserve"] == ""]
     return text.substitute(
-        patches=len(tasks), cases=tasks["case"].nunique(), values=values, undecided=classes.ignore_value,
-        delivery=delivery, uncertainty=shown_text, double=double,
+        patches=len(own), cases=own["case"].nunique(), reserve=_reserve_text(len(own), len(tasks)), values=values,
+        undecided=classes.ignore_value, delivery=delivery, uncertainty=shown_text, double=double,
     )  # fmt: skip

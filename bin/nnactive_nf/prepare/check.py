@@ -15,7 +15,6 @@ import numpy.typing as npt
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
-from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.heads import Head, read_head
@@ -34,18 +33,29 @@ class CaseFacts:
         problems: what is wrong with it, one line each; where there is something, the rest is not set.
         head: grid of its first image file.
         class_voxels: voxels of each of `Classes.named`, in its order; all 0 where there is no label file.
+        labelled_voxels: voxels of the file that have a label; fewer than it holds where it is labelled in part.
         crop: the box of non-zero voxels on the file's grid.
         foreground_intensities: per channel a sample of the foreground's intensities, for nnU-Net's fingerprint; where
-            there is no label file, of the body's.
+            no foreground is labelled, of the body's.
     """
 
     name: str
     problems: list[str] = field(default_factory=list)
     head: Head = field(init=False)
     class_voxels: tuple[int, ...] = field(init=False)
-    labelled: bool = field(init=False)
+    labelled_voxels: int = field(init=False)
     crop: Box = field(init=False)
     foreground_intensities: list[npt.NDArray[np.float32]] = field(init=False)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything of it is labelled."""
+        return self.labelled_voxels > 0
+
+    @property
+    def in_part(self) -> bool:
+        """Whether voxels of it are labelled, and others not."""
+        return 0 < self.labelled_voxels < self.head.voxels
 
     @property
     def relative_size_after_crop(self) -> float:
@@ -56,7 +66,7 @@ class CaseFacts:
 def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     """Read one case and check it: whole files, finite values, declared labels, an image that is not empty.
 
-    Where people label, a case may have no label file.
+    Where people label, a case may have no label file, or voxels in it that have the ignore value.
     """
     facts = CaseFacts(case.name)
     voxels: dict[str, list[npt.NDArray[Any]]] = {}
@@ -68,20 +78,25 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
     if facts.problems:
         return facts
     image_czyx = np.vstack(voxels.pop("image"), dtype=np.float32, casting="unsafe")
-    facts.labelled = case.labelled
-    label_1zyx = voxels["label"][0] if case.labelled else body_of(image_czyx, raw.channels)
+    label_1zyx = voxels["label"][0] if case.labelled else None
     facts.problems = [
         f"case {case.name}: {problem}"
         for problem in (
             *_image_problems(image_czyx),
-            *(_label_problems(label_1zyx, raw.classes) if case.labelled else ()),
+            *(() if label_1zyx is None else _label_problems(label_1zyx, raw)),
         )
     ]
     if facts.problems:
         return facts
     facts.head = read_head(case.images[0], raw.reader)
-    facts.class_voxels = tuple(n if case.labelled else 0 for n in raw.classes.counts(label_1zyx).values())
-    cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, label_1zyx.astype(np.int32))
+    facts.class_voxels, facts.labelled_voxels = (0,) * len(raw.classes.named), 0
+    sampled_1zyx = body_of(image_czyx, raw.channels)
+    if label_1zyx is not None:
+        facts.class_voxels = tuple(raw.classes.counts(label_1zyx).values())
+        facts.labelled_voxels = int(np.count_nonzero(np.isin(label_1zyx, raw.classes.values)))
+        if any(facts.class_voxels[1:]):
+            sampled_1zyx = np.where(label_1zyx == raw.ignore, 0, label_1zyx)
+    cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, sampled_1zyx.astype(np.int32))
     facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
         cropped_label, cropped, num_samples=samples
@@ -116,9 +131,10 @@ def _image_problems(image_czyx: npt.NDArray[np.float32]) -> list[str]:
     return [f"image has one value everywhere ({image_czyx[0].min():g})"] if same else []
 
 
-def _label_problems(label_zyx: npt.NDArray[Any], classes: Classes) -> list[str]:
-    unknown = [value for value in np.unique(label_zyx).tolist() if value not in classes.values]
+def _label_problems(label_zyx: npt.NDArray[Any], raw: RawDataset) -> list[str]:
+    known = [*raw.classes.values, *([] if raw.ignore is None else [raw.ignore])]
+    unknown = [value for value in np.unique(label_zyx).tolist() if value not in known]
     if not unknown:
         return []
     shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-    return [f"label holds undeclared values {shown}; dataset.json declares {list(classes.values)}"]
+    return [f"label holds undeclared values {shown}; dataset.json declares {known}"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.files import read_json, write_json
 from nnactive_nf.core.planning import PLANNER, known_configuration, run_planner
+from nnactive_nf.core.plans import check_plans
 from nnactive_nf.core.raw import RawDataset
 from nnactive_nf.prepare.check import CaseFacts
 
@@ -20,7 +24,7 @@ def plan(
 ) -> dict[str, Any]:
     """nnU-Net's plans from the pool's cases alone; the test set has no say.
 
-    Intensities are those of the foreground in cases with labels, or where no case has any, of the body.
+    Intensities are those of the foreground in cases with labels, or where no case has any labelled, of the body.
 
     Raises:
         UserError: nnU-Net plans no such configuration for these images.
@@ -30,9 +34,39 @@ def plan(
     return plans
 
 
+def keep_plans(path: Path, plans: Mapping[str, Any], state: str) -> None:
+    """Write the plans that packages are handed out by, with the state of the data set's files that they are for."""
+    write_json(path, {"state": state, "plans": plans})
+
+
+def kept_plans(path: Path, configuration: str, planner: str, channels: int) -> dict[str, Any]:
+    """Plans that packages were handed out by, for a pool that more cases have joined.
+
+    Raises:
+        UserError: they are none, or of another planner, configuration or number of channels than is asked for.
+    """
+    content = read_json(path)
+    plans: dict[str, Any] = content.get("plans", {}) if isinstance(content, dict) else {}
+    check_plans(plans, str(path))
+    known = len(plans.get("foreground_intensity_properties_per_channel", {}))
+    asked = {"planner": planner, "configuration": configuration, "channels": channels}
+    there = {
+        "planner": plans.get("experiment_planner_used"),
+        "configuration": configuration if configuration in plans.get("configurations", {}) else None,
+        "channels": known,
+    }
+    if wrong := [name for name in asked if asked[name] != there[name]]:
+        name = wrong[0]
+        raise UserError(
+            f"{name} {asked[name]}: patches were handed out by plans for {there[name] or 'others'}, by which alone "
+            "they can be taken in; keep to these, or begin in another --outdir"
+        )
+    return plans
+
+
 def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
     channels = range(len(facts[0].foreground_intensities))
-    sampled = [fact for fact in facts if fact.labelled] or facts
+    sampled = [fact for fact in facts if any(fact.class_voxels[1:])] or facts
     intensities = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
     return {
         "spacings": [list(fact.head.spacing_mm) for fact in facts],

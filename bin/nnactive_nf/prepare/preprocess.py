@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnactive_nf.core.files import whole_file
-from nnactive_nf.core.label_grid import labels_to_network_grid
+from nnactive_nf.core.label_grid import labels_to_network_grid, resampled_in_part
 from nnactive_nf.core.planning import planned_spacing
 from nnactive_nf.core.raw import RawCase, RawDataset
 
@@ -28,7 +29,8 @@ class PreparedCase:
 
     Attributes:
         name: the case.
-        mask: label values on the image grid; all background, and of no use, where there is no label file.
+        mask: label values on the image grid, `Classes.ignore_value` where nobody has labelled; all background, and of
+            no use, where there is no label file.
         empty: 1 in voxels of the image grid outside the filled mask of non-zero voxels, or in the user's free mask.
         original_mask: label values on the file's own grid.
         shape_zyx: shape of the image grid.
@@ -57,7 +59,8 @@ def preprocess_case(
     settings = manager.get_configuration(configuration)
     image_czyx, properties = raw.reader().read_images([str(path) for path in case.images])
     values_zyx = _label_values(raw, case, image_czyx.shape[1:])
-    index_1zyx = raw.classes.to_index(values_zyx)[None]
+    known_zyx = values_zyx != raw.classes.ignore_value
+    index_1zyx = raw.classes.to_index(np.where(known_zyx, values_zyx, raw.classes.values[0]))[None]
     data, index, properties = settings.preprocessor_class(verbose=False).run_case_npy(
         image_czyx, index_1zyx, properties, manager, settings, raw.nnunet_json
     )
@@ -67,9 +70,15 @@ def preprocess_case(
     free = _free_voxels(raw, case, manager, settings, properties, data.shape[1:])
     back = manager.transpose_backward
     index_zyx = index[0].transpose(back)
+    mask_zyx = raw.classes.to_value(np.maximum(index_zyx, 0))
+    if not known_zyx.all():
+        on_grid = partial(
+            labels_to_network_grid, properties=properties, manager=manager, settings=settings, shape=data.shape[1:]
+        )
+        mask_zyx = resampled_in_part(values_zyx, raw.classes, lambda labels: on_grid(labels)[0].transpose(back))
     return PreparedCase(
         name=case.name,
-        mask=pack(raw.classes.to_value(np.maximum(index_zyx, 0))),
+        mask=pack(mask_zyx),
         empty=pack(((index_zyx == -1) | free[0].transpose(back).astype(bool)).astype(np.uint8)),
         original_mask=pack(values_zyx),
         shape_zyx=tuple(int(n) for n in index_zyx.shape),
@@ -81,8 +90,7 @@ def preprocess_case(
 def _label_values(raw: RawDataset, case: RawCase, shape_zyx: tuple[int, ...]) -> npt.NDArray[np.unsignedinteger]:
     if not case.labelled:
         return np.full(shape_zyx, raw.classes.values[0], dtype=raw.classes.dtype)
-    label_1zyx, _ = raw.reader().read_seg(str(case.label))
-    return label_1zyx[0].astype(raw.classes.dtype)  # type: ignore[no-any-return]
+    return raw.label_values(case)
 
 
 def pack(mask_zyx: npt.NDArray[np.unsignedinteger]) -> bytes:

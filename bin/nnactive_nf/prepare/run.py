@@ -24,13 +24,13 @@ from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.hdf5 import create_hdf5
-from nnactive_nf.core.labels import Labels, Mask, empty_patches, patch_counts, whole_patches, write_labels
+from nnactive_nf.core.labels import Labels, Mask, empty_patches, patch_counts, write_labels
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.prepare.check import CaseFacts, check_case
-from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
+from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, kept_plans, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
 
@@ -55,6 +55,7 @@ class Settings:
     test_cases: tuple[str, ...] = ()
     test_folder: bool = False
     people: bool = False
+    plans: Path | None = None
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -86,6 +87,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
             groups, class_voxels, names, test_fraction=settings.test_fraction, seed=settings.split_seed
         )
     )
+    _refuse_parts(facts, split)
     pool = [case for case, side in split.items() if side == "pool"]
     check_start(pool, groups, start_size=settings.start_size, folds=settings.folds, class_count=len(names))
     if settings.people:
@@ -94,7 +96,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
         _tell_folds({case: class_voxels[case] for case in pool}, groups, names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
-    plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
+    if settings.plans is None:
+        plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
+    else:
+        plans = kept_plans(settings.plans, settings.configuration, settings.planner, len(raw.channels))
+        print("planned as before these cases came: patches that were handed out are voxels of that spacing")
 
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -106,17 +112,17 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         if len(prepared) % 50 == 0:
             print(f"{len(prepared)} of {len(raw.cases)} cases preprocessed")
     prepared.sort(key=lambda case: case.name)
-    answered = {fact.name for fact in facts if fact.labelled and split[fact.name] == "pool"}
+    given = {fact.name: fact.in_part for fact in facts if fact.labelled and split[fact.name] == "pool"}
     _write_masks(oracle, "oracle", raw.classes, settings.name, {
-        case.name: (case.mask, case.spacing_mm) for case in prepared if case.name in answered
+        case.name: (case.mask, case.spacing_mm) for case in prepared if given.get(case.name) is False
     })  # fmt: skip
     spacings = {fact.name: fact.head.spacing_mm for fact in facts}
     _write_masks(reference, "reference", raw.classes, settings.name, {
         case.name: (case.original_mask, spacings[case.name]) for case in prepared if split[case.name] == "test"
     })  # fmt: skip
     _write_dataset(temporary, raw, settings, plans, prepared)
-    if settings.people and answered:
-        _write_given(temporary / "given.h5", raw.classes, settings.name, [c for c in prepared if c.name in answered])
+    if settings.people and given:
+        _write_given(temporary / "given.h5", raw.classes, settings.name, [c for c in prepared if c.name in given])
     _write_cases(temporary, facts, prepared, groups, split)
     _write_empty(temporary, prepared)
     temporary.rename(out)
@@ -127,9 +133,21 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
 def _tell_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> None:
     labelled = {fact.name: fact.class_voxels for fact in facts if fact.labelled}
     if labelled:
-        print(class_table(labelled, names, sum(fact.head.voxels for fact in facts if fact.labelled)))
-    else:
-        print("no case has labels: intensities are those of the body (CT) or of voxels that are not zero")
+        print(class_table(labelled, names, sum(fact.labelled_voxels for fact in facts)))
+    if parts := [fact.labelled_voxels / fact.head.voxels for fact in facts if fact.in_part]:
+        print(f"{len(parts)} cases are labelled in part, {min(parts):.1%} to {max(parts):.1%} of their voxels")
+    if not any(any(voxels[1:]) for voxels in labelled.values()):
+        print("no foreground is labelled: intensities are those of the body (CT) or of voxels that are not zero")
+
+
+def _refuse_parts(facts: Sequence[CaseFacts], split: Mapping[str, str]) -> None:
+    """Nothing is measured on a case that is not labelled as a whole."""
+    lacking = [f.name for f in facts if split[f.name] == "test" and f.labelled_voxels < f.head.voxels]
+    if lacking:
+        raise UserError(
+            f"test case {lacking[0]} holds voxels without a label ({len(lacking)} such cases); a test set wants whole "
+            "labels"
+        )
 
 
 def _tell_sizes(pool: int, test: int, wanted: int) -> None:
@@ -199,20 +217,25 @@ def _write_masks(path: Path, kind: str, classes: Classes, dataset: str, masks: d
 
 
 def _write_given(path: Path, classes: Classes, dataset: str, cases: Sequence[PreparedCase]) -> None:
-    """Labels that the pool brought along: each case is one patch of the cycle before the first."""
-    patches = whole_patches({case.name: case.shape_zyx for case in cases})
-    packed = {case.name: case.mask for case in cases}
-    rows = []
-    for case in patches["case"]:
-        mask = unpack(packed[case])
-        box = Box((0, 0, 0), as_shape(mask.shape))
-        told = {"cycle": -1, "case": case, "score": 0.0, "strategy": "given", "component": "all"}
-        rows.append(patch_counts(mask, box, classes) | told)
+    """Labels that the pool brought along: of each case one patch of the cycle before the first.
+
+    That is the whole case, or of one that is labelled in part the smallest box that holds all of its labels.
+    """
+    packed, rows = {}, []
+    for case in sorted(cases, key=lambda case: case.name):
+        mask = unpack(case.mask)
+        known = np.argwhere(mask != classes.ignore_value)
+        if not len(known):  # so few voxels that none holds half of one of the image grid
+            continue
+        box = Box(as_shape(known.min(axis=0)), as_shape(np.ptp(known, axis=0) + 1))
+        told = {"cycle": -1, "case": case.name, "score": 0.0, "strategy": "given", "component": "all"}
+        rows.append(patch_counts(mask[box.slices], box, classes) | told)
+        packed[case.name] = case.mask
     columns = empty_patches(classes)
-    table = pd.DataFrame(rows)[columns.columns].astype(columns.dtypes.to_dict())
+    table = pd.DataFrame(rows, columns=columns.columns).astype(columns.dtypes.to_dict())
     labels = Labels(
         dataset, "", -1, classes, _Unpacked(packed), table,
-        {case.name: (case.spacing_mm[0], case.spacing_mm[1], case.spacing_mm[2]) for case in cases},
+        {c.name: (c.spacing_mm[0], c.spacing_mm[1], c.spacing_mm[2]) for c in cases if c.name in packed},
     )  # fmt: skip
     write_labels(path, labels)
 
@@ -221,6 +244,7 @@ def _write_dataset(
     folder: Path, raw: RawDataset, settings: Settings, plans: dict[str, Any], prepared: Iterable[PreparedCase]
 ) -> None:
     nnunet_json = raw.nnunet_json | raw.classes.for_nnunet(ignore=True)
+    del nnunet_json["numTraining"]  # of all cases, which is not how many a training has
     content = {"plans": plans, "nnunet": nnunet_json, "images": {case.name: case.digest for case in prepared}}
     regions = {"regions": raw.classes.regions} if raw.classes.regions else {}
     write_json(folder / "plans.json", plans)
@@ -236,6 +260,7 @@ def _write_dataset(
             **regions,
             "channels": list(raw.channels),
             "configuration": settings.configuration,
+            "images": content["images"],
             "digest": hashlib.sha256(json.dumps(content | regions, sort_keys=True).encode()).hexdigest(),
         },
     )

@@ -34,6 +34,14 @@ class Strategy:
         enough(len(candidates), size)
         return sorted(candidates, key=lambda c: c.key)[:size]
 
+    def more(self, pool: Pool, picks: Sequence[Candidate], size: int) -> list[Candidate]:
+        """The `size` patches that come next, best first, after these were chosen.
+
+        Raises:
+            UserError: as `query`.
+        """
+        return self.query(pool.with_picked(picks), size)
+
 
 class Scored(Strategy):
     """A strategy that gives every start position a score. Per image, the best that do not intersect are candidates."""
@@ -74,10 +82,24 @@ class Room:
                 self.open[other] = False
 
 
+def next_of_longer(strategy: Strategy, pool: Pool, picks: Sequence[Candidate], size: int) -> list[Candidate]:
+    """`Strategy.more` where each choice rests on those before it: a longer query begins with a shorter one."""
+    return strategy.query(pool, len(picks) + size)[len(picks) :]
+
+
+class TooFewError(UserError):
+    """A pool has fewer candidates than a query wants, by `lacking`."""
+
+    def __init__(self, lacking: int, line: str) -> None:
+        super().__init__(line)
+        self.lacking = lacking
+
+
 def enough(found: int, size: int) -> None:
-    """`UserError` where fewer candidates were found than the query wants."""
+    """`TooFewError` where fewer candidates were found than the query wants."""
     if found < size:
-        raise UserError(
+        raise TooFewError(
+            size - found,
             f"the query wants {size} patches, but the pool has only {found} candidates that do not intersect labelled "
-            "patches; lower the query size, raise patches_per_image or use smaller patches"
+            "patches; lower the query size, raise patches_per_image or use smaller patches",
         )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnactive_nf.core.geometry import Box
-from nnactive_nf.query.base import Room, Strategy, enough
+from nnactive_nf.query.base import Room, Strategy, enough, next_of_longer
 from nnactive_nf.query.pool import Candidate, Image, Pool
 
 Features = npt.NDArray[np.float64]
@@ -49,6 +49,10 @@ class KMeansBald(Strategy):
             gap = np.linalg.norm(features - features[place], axis=1)
             distance = gap if len(chosen) == 1 else np.minimum(distance, gap)
         return chosen
+
+    def more(self, pool: Pool, picks: Sequence[Candidate], size: int) -> list[Candidate]:
+        """The next farthest points, also from those chosen."""
+        return next_of_longer(self, pool, picks, size)
 
 
 class Coverage(Strategy):
@@ -94,6 +98,10 @@ class Coverage(Strategy):
             gap = ((features - features[place]) ** 2).sum(axis=1)
             squared = gap if len(chosen) == 1 else np.minimum(squared, gap)
         return chosen
+
+    def more(self, pool: Pool, picks: Sequence[Candidate], size: int) -> list[Candidate]:
+        """The next draws, away from those chosen, too."""
+        return next_of_longer(self, pool, picks, size)
 
 
 def scaled(candidates: Sequence[Candidate], centre: bool = False) -> Features:

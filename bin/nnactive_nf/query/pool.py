@@ -16,7 +16,7 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, Shape, intersects
-from nnactive_nf.core.labels import Mask, patch_boxes, read_mask
+from nnactive_nf.core.labels import Mask, given_in_part, patch_boxes, read_mask
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.query.grid import Grid, Planes, Scores, planes_of, window_sums
@@ -155,7 +155,8 @@ class Image:
     @cached_property
     def boxes(self) -> list[Box]:
         """Patches labelled before or chosen already: a new one must not intersect them."""
-        labelled = [] if self.pool.patches is None else patch_boxes(self.pool.patches, self.case)
+        patches = self.pool.patches
+        labelled = [] if patches is None else patch_boxes(patches[~given_in_part(patches)], self.case)
         return labelled + [pick.box for pick in self.pool.picked if pick.case == self.case]
 
     @property
@@ -205,8 +206,12 @@ class Image:
 
     @cached_property
     def free(self) -> npt.NDArray[np.bool_] | None:
-        """Voxels that cost nobody time, since nothing was imaged there; `None` where there are none."""
+        """Voxels that cost nobody time, or `None`: nothing was imaged there, or the case came labelled in part."""
         mask = self.pool.dataset.empty_mask(self.case)
+        patches = self.pool.patches
+        in_part = patches is not None and (given_in_part(patches) & (patches["case"] == self.case)).any()
+        if in_part and (labels := self.labels()) is not None:
+            mask |= labels != self.classes.ignore_value
         return mask if mask.any() else None
 
     def bar(self, scores: Scores) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnactive_nf.core.errors import UserError
@@ -36,3 +37,7 @@ class Replay(Strategy):
                 )
             chosen.append(Candidate(row.case, box, float(row.score), row.component))
         return chosen
+
+    def more(self, pool: Pool, picks: Sequence[Candidate], size: int) -> list[Candidate]:  # noqa: ARG002
+        """None: an earlier run's patches are those that were labelled."""
+        return []

@@ -189,11 +189,11 @@ def choose(pool: Pool, choice: Choice, size: int, class_guarantee: bool = False)
         asked = replace(asked, oracle_file=None)
     if len(picks) < size:
         picks = [*picks, *choice.strategy.query(asked, size - len(picks))]
-    _check(picks, pool, size)
+    check_picks(picks, pool, size)
     return picks
 
 
-def _check(picks: Sequence[Candidate], pool: Pool, size: int) -> None:
+def check_picks(picks: Sequence[Candidate], pool: Pool, size: int) -> None:
     """What holds for every query, whatever strategy made it."""
     if len(picks) != size:
         raise UserError(f"strategy '{pool.strategy}' chose {len(picks)} patches, {size} were asked for")

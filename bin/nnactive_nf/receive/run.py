@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,31 +16,32 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from scipy import ndimage
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.double_read import SECOND, DoubleRead, read_double_read
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.geometry import Box, as_shape
-from nnactive_nf.core.label_grid import labels_to_network_grid
+from nnactive_nf.core.label_grid import labels_to_network_grid, resampled_in_part
 from nnactive_nf.core.labels import Labels, Mask, write_labels
-from nnactive_nf.core.query_table import read_query, write_query
+from nnactive_nf.core.query_table import read_query, with_reserve, write_query
 from nnactive_nf.receive.agreement import COLUMNS as AGREEMENT_COLUMNS
 from nnactive_nf.receive.agreement import Read, agreement_rows
 from nnactive_nf.receive.delivered import case_of, read_delivered
+from nnactive_nf.receive.places import check_places
 from nnactive_nf.receive.rules import LEAST_DECIDED, RANK, VOID, WAIT, decide
 from nnactive_nf.receive.tasks import Told, read_tasks
 
 DONE, MISSING, UNDECIDED, WRONG = "done", "missing", "undecided", "wrong"
 LATER, REFUSED, DIFFERS, ONCE = "later", "refused", "differs", "once"
-STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS, ONCE)
+RESERVE = "reserve"  # of a patch that stands ready: no refused one needs it
+STATES = (DONE, REFUSED, LATER, MISSING, UNDECIDED, WRONG, DIFFERS, ONCE, RESERVE)
 
 BESIDE = (".csv", ".json", ".md", ".txt")  # what lies beside label files: tables of tasks, and what is passed over
 
 ARCHIVE = ".zip"
 
-COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "note"]
+COLUMNS = ["patch", "case", "state", "annotator", "minutes", "file", "sha256", "delivered", "stands_for", "note"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Answer:
     annotator: str = ""
     minutes: float = float("nan")
     files: tuple[File, ...] = ()
+    stands_for: int | None = None  # the refused patch whose place it takes
     note: str = ""
     values_zyx: Mask | None = field(default=None, repr=False)  # of the patch with its margin, on the file grid
 
@@ -122,7 +124,10 @@ class Answer:
         """Cells of `COLUMNS`."""
         names, digests = (";".join(getattr(file, key) for file in self.files) for key in ("name", "sha256"))
         delivered = max((file.delivered for file in self.files), default="")
-        cells = (self.patch, self.case, self.state, self.annotator, self.minutes, names, digests, delivered, self.note)
+        cells = (
+            self.patch, self.case, self.state, self.annotator, self.minutes, names, digests, delivered,
+            self.stands_for, self.note,
+        )  # fmt: skip
         return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -135,19 +140,22 @@ class Received:
     agreement: list[dict[str, object]] = field(default_factory=list)  # rows of `agreement.COLUMNS`
 
     def is_complete(self, partial: bool = False) -> bool:
-        """Whether the loop may go on: each patch is done or refused, or with `partial`, one is done."""
+        """Whether the loop may go on: each patch is done, refused or not needed, or with `partial`, one is done."""
         states = [answer.state for answer in self.answers]
-        return DONE in states and (partial or all(state in (DONE, REFUSED) for state in states))
+        return DONE in states and (partial or all(state in (DONE, REFUSED, RESERVE) for state in states))
 
     def table(self) -> pd.DataFrame:
         """`COLUMNS`, patches first, by rank."""
-        return pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
+        rows = pd.DataFrame([answer.row() for answer in [*self.answers, *self.strangers]], columns=COLUMNS)
+        return rows.astype({"stands_for": "Int64"})
 
 
 def receive(
     prepared: Path,
     query_file: Path,
     folder: Path | None,
+    reserve_file: Path | None = None,
+    places: Path | None = None,
     double_read: Path | None = None,
     disagreement: str | None = None,
     order: Sequence[str] = (),
@@ -159,11 +167,17 @@ def receive(
         query_file: the patches that were handed out.
         folder: label files `<case><ending>` and `tasks.csv`, in it or in a folder for each annotator; `None` where
             nobody has delivered anything.
+        reserve_file: patches that were handed out with them, for those that are refused.
+        places: where an earlier run's package says that they lie, in mm.
         double_read: HAND_OUT's table of the patches that two people read; `None` where there are none.
         disagreement: what decides where people differ, one of `rules.RULES`; see `Several`.
         order: annotators, first the one whose word counts.
+
+    Raises:
+        UserError: the patches no longer lie there, or a table is of another query.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file)
+    dataset, query = Dataset.open(prepared), _handed_out(query_file, reserve_file)
+    check_places(query, dataset.grids, places)
     double = None
     if double_read is not None:
         shapes = {case: dataset.grids[case].file_shape_zyx for case in set(query["case"])}
@@ -193,6 +207,7 @@ def _received(dataset: Dataset, query: pd.DataFrame, files: Sequence[File], aske
             reads = _decide(answer, boxes[answer.patch], dataset, readings, wrong, told.get(answer.patch, []), asked)
             agreement += _agreement(answer, dataset, boxes[answer.patch], reads, asked)
         del readings
+    _fill_in(answers, {int(rank) for rank in query.loc[query["reserve"], "rank"]})
     agreement.sort(key=lambda row: int(str(row["patch"])))
     return Received(answers, strangers, agreement)
 
@@ -209,6 +224,28 @@ def _agreement(
         whole = asked.double.starts.get(answer.case)
         start = None if whole is None else whole[dataset.grids[answer.case].file_box(box).slices]
     return agreement_rows(answer.patch, answer.case, reads, start, is_blind, dataset.classes)
+
+
+def _handed_out(query_file: Path, reserve_file: Path | None) -> pd.DataFrame:
+    return with_reserve(read_query(query_file), read_query(reserve_file) if reserve_file else None)
+
+
+def _fill_in(answers: Sequence[Answer], reserve: Collection[int]) -> None:
+    """Give each refused patch, in their order, the next of the reserve that is not refused itself; spare the others.
+
+    Which one it is does not rest on what has been labelled, so that what is awaited changes with refusals alone.
+    """
+    refused = iter([answer for answer in answers if answer.patch not in reserve and answer.state == REFUSED])
+    for answer in answers:
+        if answer.patch not in reserve or answer.state == REFUSED:
+            continue
+        place = next(refused, None)
+        if place is not None:
+            answer.stands_for = place.patch
+            place.note = "; ".join(filter(None, [place.note, f"patch {answer.patch} takes its place"]))
+        else:
+            told = "labelled, not taken: no refused patch needs it" if answer.state == DONE else answer.note
+            answer.state, answer.values_zyx, answer.note = RESERVE, None, told
 
 
 def _boxes(query: pd.DataFrame) -> dict[int, Box]:
@@ -436,7 +473,15 @@ def _with_margin(values_zyx: Mask, exact: Box, wide: Box, ignore: int) -> Mask:
     return np.where(given == ignore, repeated, given)
 
 
-def write_answers(received: Received, prepared: Path, query_file: Path, query_out: Path, out: Path, node: str) -> None:
+def write_answers(
+    received: Received,
+    prepared: Path,
+    query_file: Path,
+    query_out: Path,
+    out: Path,
+    node: str,
+    reserve_file: Path | None = None,
+) -> None:
     """Write the patches that are done as a query of their own, and their labels as masks of the image grid.
 
     Args:
@@ -446,8 +491,9 @@ def write_answers(received: Received, prepared: Path, query_file: Path, query_ou
         query_out: query table to make: the patches that are done, ranked anew.
         out: file of masks to make, as ANNOTATE reads the oracle's.
         node: the node that they are for.
+        reserve_file: patches that were handed out with them, for those that are refused.
     """
-    dataset, query = Dataset.open(prepared), read_query(query_file)
+    dataset, query = Dataset.open(prepared), _handed_out(query_file, reserve_file)
     done = {answer.patch for answer in received.answers if answer.state == DONE}
     kept = query[query["rank"].isin(done)].sort_values("rank").reset_index(drop=True)
     boxes = _boxes(query)
@@ -472,25 +518,19 @@ def _on_image_grid(dataset: Dataset, answer: Answer, box: Box) -> Mask:
     wide = grid.label_box(box)
     if not grid.is_resampled:
         return answer.values_zyx
-    index_zyx = np.full(grid.file_shape_zyx, classes.ignore_index, dtype=np.int16)
-    index_zyx[wide.slices] = classes.to_index(answer.values_zyx)
+    values_zyx = np.full(grid.file_shape_zyx, classes.ignore_value, dtype=classes.dtype)
+    values_zyx[wide.slices] = answer.values_zyx
     manager = PlansManager(dataset.plans)
     shape = tuple(np.take(dataset.shapes[answer.case], manager.transpose_forward))
     settings = manager.get_configuration(dataset.configuration)
 
-    def resampled(values_zyx: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int16]:
-        found = labels_to_network_grid(values_zyx, dataset.properties(answer.case), manager, settings, shape)
-        return dataset.to_image_grid(found[0].astype(np.int16))[box.slices]
+    def on_grid(labels_zyx: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int16]:
+        found = labels_to_network_grid(labels_zyx, dataset.properties(answer.case), manager, settings, shape)
+        return dataset.to_image_grid(found[0].astype(np.int16))
 
-    index = resampled(index_zyx)
-    undecided = answer.values_zyx == classes.ignore_value
-    if undecided.any():
-        # nnU-Net makes background of a voxel that no value has half of; next to undecided ones that is not known.
-        near = np.zeros(grid.file_shape_zyx, dtype=np.int16)
-        near[wide.slices] = ndimage.binary_dilation(undecided, np.ones((3, 3, 3)))
-        unknown = (index == 0) & (resampled((index_zyx == 0).astype(np.int16)) == 0) & (resampled(near) == 1)
-        index = np.where(unknown, classes.ignore_index, index)
-    return classes.to_value(index)
+    if (answer.values_zyx == classes.ignore_value).any():
+        return resampled_in_part(values_zyx, classes, on_grid)[box.slices]
+    return classes.to_value(on_grid(classes.to_index(values_zyx)))[box.slices]
 
 
 def write_table(path: Path, received: Received) -> None:

@@ -101,7 +101,8 @@ def train(
         dataset.plans, dataset.configuration, settings.train_patch_size, settings.features, settings.batch_size
     )
     rests_on = asdict(settings) | {
-        "labels": labels.digest(), "dataset": dataset.digest, "plans": plans, "code": code, "groups": dataset.groups,
+        "labels": labels.digest(), "dataset": dataset.digest_of(labels.masks), "plans": plans, "code": code,
+        "groups": {case: dataset.groups[case] for case in labels.masks},
     }  # fmt: skip
     own = given_trainer(trainer_file)
     if own is not None:  # without one, a training's digest is what it was before there were such files

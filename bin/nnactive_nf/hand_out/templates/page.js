@@ -12,9 +12,14 @@ const annotation = (() => {
 
   // ---- patches, in the order in which most is gained ---------------------------------------------------------------
   const patches = data.cases.flatMap((one) => one.patches.map((patch) => ({
-    number: patch.number, case: one, box: { low: patch.low, high: patch.high }, // labels: null until the case was opened
+    number: patch.number, reserve: patch.reserve, case: one, box: { low: patch.low, high: patch.high }, // labels: null until the case was opened
     labels: null, first: null, undo: [], state: "open", reason: "", seconds: 0, annotator: "",
   }))).sort((a, b) => a.number - b.number);
+  /** The patches to label: one of the reserve, in their order, for each that is refused. */
+  function wanted() {
+    let gaps = patches.filter((patch) => !patch.reserve && patch.state === "refused").length;
+    return patches.filter((patch) => !patch.reserve || (patch.state !== "refused" && gaps-- > 0));
+  }
   let shown = null, viewer = null, opened = null, spacing = null, turn = Promise.resolve();
   let tool = "pen", index = data.classes.length > 1 ? 1 : 0, view = "planes";
   const indexOf = new Map(data.classes.map((one, i) => [one.value, i]));
@@ -140,8 +145,9 @@ const annotation = (() => {
   }
   function finish(state, reason) {
     mark(state, reason);
-    const rest = [...patches.slice(patches.indexOf(shown) + 1), ...patches].find((patch) => patch.state === "open");
-    if (rest) show(rest); else tell(patches.some((patch) => patch.state === "later") ? "What is left was put off for later." : "All patches are looked at: Save all.");
+    const asked = wanted();
+    const rest = [...asked.filter((patch) => patch.number > shown.number), ...asked].find((patch) => patch.state === "open");
+    if (rest) show(rest); else tell(asked.some((patch) => patch.state === "later") ? "What is left was put off for later." : "All patches are looked at: Save all.");
   }
   function refuse() {
     const reason = $("reason").value.trim();
@@ -196,7 +202,7 @@ const annotation = (() => {
   const fileName = (text) => text.replace(/[^\w.-]+/g, "_");
   async function saveAll() {
     files.download(`${fileName(data.title) || "annotation"}.zip`, files.zip(await allFiles()));
-    const left = patches.filter((patch) => ["open", "later"].includes(patch.state)).length;
+    const left = wanted().filter((patch) => ["open", "later"].includes(patch.state)).length;
     tell(left ? `Saved without the labels of ${left} patches that are not done.` : "Saved.");
   }
   async function saveCase() {
@@ -213,13 +219,14 @@ const annotation = (() => {
   const key = (text) => element("kbd", { textContent: text });
   function refresh() {
     const total = patches.reduce((sum, patch) => sum + patch.seconds, 0) / 60;
-    const count = (state) => patches.filter((patch) => patch.state === state).length;
-    $("progress").textContent = `${count("done")} of ${patches.length} done${count("refused") ? `, ${count("refused")} refused` : ""} · ${total.toFixed(0)} min`;
+    const asked = wanted(), count = (state) => asked.filter((patch) => patch.state === state).length;
+    const idle = (patch) => !asked.includes(patch) && patch.state === "open";
+    $("progress").textContent = `${count("done")} of ${patches.filter((patch) => !patch.reserve).length} done${count("refused") ? `, ${count("refused")} refused` : ""} · ${total.toFixed(0)} min`;
     for (const [place, patch] of patches.entries()) {
       const item = $("list").children[place];
-      item.className = patch.state;
+      item.className = idle(patch) ? "idle" : patch.state;
       item.firstChild.toggleAttribute("aria-current", patch === shown);
-      item.querySelector("small").textContent = [STATES[patch.state], patch.seconds >= 3 ? `${minutes(patch).toFixed(1)} min` : "", patch.reason].filter(Boolean).join(" · ");
+      item.querySelector("small").textContent = [idle(patch) ? "reserve, if one is refused" : STATES[patch.state], patch.seconds >= 3 ? `${minutes(patch).toFixed(1)} min` : "", patch.reason].filter(Boolean).join(" · ");
     }
     if (!shown) return;
     $("patch-title").textContent = `Patch ${shown.number}, ${shown.case.name}: ${STATES[shown.state]}`;
@@ -352,7 +359,7 @@ const annotation = (() => {
     await store.open();
     for (const patch of patches) Object.assign(patch, await store.load(patch).catch(() => null));
     refresh();
-    const first = patches.find((patch) => patch.state === "open") ?? patches[0];
+    const first = wanted().find((patch) => patch.state === "open") ?? patches[0];
     await show(first);
     if (!viewer.canDraw) {
       for (const id of ["done", "save-case"]) $(id).disabled = true;
