@@ -2,8 +2,8 @@
 
 nnU-Net resolves names in its plans to Python objects and calls them, so a plan from elsewhere can name any program.
 Here a name must lead to a network or layer of `torch.nn` and `dynamic_network_architectures`, or to nnU-Net's own class
-or function of that kind; all that sets a length or a size is bounded. To look names up nnU-Net and torch are loaded, which
-takes seconds: not before they are needed, since most stages ask no more of plans than the order of the axes.
+or function of that kind; all that sets a length or a size is bounded. To look names up nnU-Net and torch are loaded,
+which takes seconds: not before they are needed, since most stages ask no more of plans than the order of the axes.
 """
 
 from __future__ import annotations
