@@ -46,5 +46,6 @@ process RECEIVE {
     mkdir -p ${node.id} answered waiting
     touch ${node.id}/query.csv ${node.id}/deliveries.csv
     ${deliveries ? "touch answered/${node.id}.csv answered/${node.id}.h5" : "touch waiting/${node.id}.csv"}
+    ${settings.disagreement ? "mkdir agreement && touch agreement/${node.id}.csv" : ''}
     """
 }

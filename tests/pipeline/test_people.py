@@ -100,9 +100,11 @@ def check_truth(scans: Path, labels: Any, patches: int) -> None:
 
 
 def test_the_newest_nextflow_waits_and_goes_on(scans: Path) -> None:
-    first = run(scans, "-stub-run", profile="test,stub", version=VERSIONS[1])
+    several = {"double_read": 0.2, "blind": 0.5, "disagreement": "rank", "annotators": "ann,ben"}
+    first = run(scans, "-stub-run", profile="test,stub", version=VERSIONS[1], **several)
     assert first.returncode == 0, first.output
     assert "patches of cycle 0 are to be labelled" in first.stdout
     (scans / START / "labels").mkdir()
-    more = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1])
+    more = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1], **several)
+    assert (scans / START / "agreement.csv").exists() and (scans / START / "double_read.csv").exists()
     assert more.returncode == 0 and "patches of cycle 1 are to be labelled" in more.stdout, more.output
