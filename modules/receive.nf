@@ -48,5 +48,6 @@ process RECEIVE {
     mkdir -p ${node.id} answered waiting
     touch ${node.id}/query.csv ${node.id}/deliveries.csv ${reserve ? "${node.id}/reserve.csv" : ''}
     ${deliveries ? "touch answered/${node.id}.csv answered/${node.id}.h5" : "touch waiting/${node.id}.csv"}
+    ${settings.disagreement ? "mkdir agreement && touch agreement/${node.id}.csv" : ''}
     """
 }

@@ -111,17 +111,19 @@ def check_truth(scans: Path, labels: Any, patches: int) -> None:
 
 
 def test_the_newest_nextflow_waits_and_goes_on_with_new_scans(scans: Path) -> None:
-    first = run(scans, "-stub-run", profile="test,stub", version=VERSIONS[1])
+    several = {"double_read": 0.2, "blind": 0.5, "disagreement": "rank", "annotators": "ann,ben"}
+    first = run(scans, "-stub-run", profile="test,stub", version=VERSIONS[1], **several)
     assert first.returncode == 0, first.output
     assert "patches of cycle 0 are to be labelled" in first.stdout
     (scans / START / "labels").mkdir()
-    more = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1])
+    more = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1], **several)
+    assert (scans / START / "agreement.csv").exists() and (scans / START / "double_read.csv").exists()
     assert more.returncode == 0 and "patches of cycle 1 are to be labelled" in more.stdout, more.output
     package = {path: path.read_bytes() for path in (scans / START).glob("*.csv")}
     plans = (scans / "results/annotation/plans_scans.json").read_text()
     images = scans / "scans" / "imagesTr"
     shutil.copy(images / "phantom_001_0000.nii.gz", images / "phantom_009_0000.nii.gz")
-    joined = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1])
+    joined = run(scans, "-stub-run", "-resume", profile="test,stub", version=VERSIONS[1], **several)
     assert joined.returncode == 0 and joined.tasks("COMPLETED")["PREPARE"] == 1, joined.output
     assert not joined.tasks()["QUERY"] and not joined.tasks()["HAND_OUT"]
     assert {path: path.read_bytes() for path in (scans / START).glob("*.csv")} == package

@@ -23,10 +23,12 @@ from nnactive_nf.analyse.agreement import agreement_table, read_agreement
 from nnactive_nf.annotate.run import annotate
 from nnactive_nf.core.double_read import TABLE, DoubleRead, read_double_read
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.geometry import Box
+from nnactive_nf.core.grid import CaseGrid
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.query_table import write_query
 from nnactive_nf.hand_out.run import hand_out
-from nnactive_nf.hand_out.second import drawn_patches
+from nnactive_nf.hand_out.second import drawn_patches, second_uncertainty
 from nnactive_nf.receive.agreement import Read, agreement_rows, dice_of, kappa_of
 from nnactive_nf.receive.rules import RULES, decide, majority
 from nnactive_nf.receive.run import Received, receive, write_agreement, write_answers
@@ -191,6 +193,17 @@ def test_the_second_reader_is_given_the_patches_that_two_read(package: Callable[
     start = values_of(out / "second_reader" / "start" / f"{case}.nii.gz")
     assert (start[box.slices] == 2).all() and (start != IGNORE).sum() == box.voxels
     assert "**blind**" not in (out / "second_reader" / "README.md").read_text()
+
+
+def test_where_the_models_are_unsure_is_hidden_in_and_round_blind_patches() -> None:
+    shape = (40, 40, 40)
+    grid = CaseGrid(shape, Box((0, 0, 0), shape), shape, (1.0, 1.0, 1.0))
+    boxes = [Box((0, 0, 0), (8, 8, 8)), Box((20, 20, 20), (8, 8, 8))]
+    shown = second_uncertainty(np.ones(shape, np.float32), grid, boxes, [False, True])
+    assert shown is not None and (shown[boxes[0].slices] == 1).all()
+    assert (shown[16:32, 16:32, 16:32] == 0).all() and shown.sum() == 40**3 - 16**3
+    assert second_uncertainty(np.ones(shape, np.float32), grid, boxes, [True, True]) is None
+    assert second_uncertainty(None, grid, boxes, [False, True]) is None
 
 
 def test_without_a_model_nobody_is_blind(package: Callable[..., Path]) -> None:
@@ -371,7 +384,7 @@ def test_a_patch_that_two_read_is_left_out_while_one_has(folder: Folder) -> None
 
 
 @given(drawn(), st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_what_readers_left_open_is_made_up_on_no_grid(case: Drawn, seed: int) -> None:
     """A voxel of the image grid has a class only if it had it whatever the undecided voxels of the file were."""
     rng = np.random.default_rng(seed)
