@@ -210,7 +210,7 @@ def test_gpus_and_parts_of_gpus() -> None:
         (None, ["GPU-a1", "GPU-a2", "GPU-b1"]),
         ("2,0", ["2", "0"]),
         ("GPU-b, GPU-a2", ["GPU-b", "GPU-a2"]),
-        ("0,GPU-a,1", ["0"]),  # two begin so
+        ("2,GPU-a,0", ["2"]),  # two begin so
         ("1,7,0", ["1"]),
         ("1,-1,0", ["1"]),
         ("1,1", ["1"]),

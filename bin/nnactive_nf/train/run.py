@@ -234,6 +234,8 @@ def _train_fold(
     keeper = _Keeper(place, trainer, resumed_from, seconds, usage)
     with _signals(keeper), usage, _blamed(own):
         trainer.run(keeper.epoch_ended, keeper.check)
+    if advice := usage.advice():
+        print(advice, flush=True)
     lease = current_lease()
     place.finish(
         FoldCheckpoint(
@@ -315,6 +317,7 @@ class _Keeper:
             + " ".join("-" if dice is None else f"{dice:.3f}" for dice in last["pseudo_dice"]),
             flush=True,
         )
+        self._usage.loader_seconds, self._usage.loop_seconds = trainer.loader_seconds, trainer.loop_seconds
         self._state = trainer.state() | {
             "resumed_from": self._resumed_from, "seconds": self._seconds(), "usage": self._usage.totals(),
         }  # fmt: skip
