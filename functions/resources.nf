@@ -1,6 +1,6 @@
 /*
  * Memory that tasks ask for, by what CHECK says that their data need (bin/nnactive_nf/check/memory.py). What a process
- * asks for itself, here, gives way to a site's `withLabel` and `withName`.
+ * asks for itself, here, gives way to a site's `withLabel` and `withName`. And how this machine's GPUs are shared.
  */
 
 // What CHECK found, [stage: [bytes, each]]; zeros where its file is empty (-stub-run).
@@ -22,4 +22,10 @@ def memory_of(task, least, need = [bytes: 0, each: 0], times = 0) {
 // Bytes of memory that this machine, or the container that it is, has.
 def memory_here() {
     java.lang.management.ManagementFactory.operatingSystemMXBean.totalMemorySize as long
+}
+
+// On this machine, where no scheduler gives GPUs out, tasks lease them (bin/nnactive_nf/core/gpu_lease.py). The variable is
+// no part of what -resume goes by.
+def gpu_share(task) {
+    task.executor == 'local' ? "export NNACTIVE_TASKS_PER_GPU=${task.ext.tasks_per_gpu}" : ''
 }

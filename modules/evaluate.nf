@@ -3,7 +3,7 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { gpu_share ; memory_of } from '../functions/resources.nf'
 
 process EVALUATE {
     tag "${node.id}"
@@ -25,6 +25,7 @@ process EVALUATE {
     """
     # code ${code}
     ${thread_limits(task.cpus)}
+    ${gpu_share(task)}
     evaluate.py --prepared ${prepared} ${file_option('--reference', reference)} ${file_option('--labels', labels)} \\
         ${options(settings)} --threads ${task.cpus} ${file_option('--trainer-file', trainer_file)} --out ${node.id}.json ${folds}
     """

@@ -3,7 +3,7 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { gpu_share ; memory_of } from '../functions/resources.nf'
 
 process SEGMENT {
     tag "${node.id}"
@@ -23,6 +23,7 @@ process SEGMENT {
     """
     # code ${code}
     ${thread_limits(task.cpus)}
+    ${gpu_share(task)}
     export.py --prepared ${prepared} ${options(settings)} --threads ${task.cpus} ${file_option('--trainer-file', trainer_file)} ${folds}
     """
 

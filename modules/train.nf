@@ -4,7 +4,7 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { gpu_share ; memory_of } from '../functions/resources.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"
@@ -27,6 +27,7 @@ process TRAIN {
     # A scheduler's warning is for the training, which saves its state: this shell, the container's first process, stays.
     trap '' TERM USR2
     ${thread_limits(task.cpus)}
+    ${gpu_share(task)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
         ${file_option('--trainer-file', trainer_file)} ${file_option('--folds-file', folds_file)} --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json

@@ -311,6 +311,7 @@ def make_training(node: str, fold: int) -> dict[str, Any]:
         "peak_gpu_memory_bytes": None,
         "peak_host_memory_bytes": 2**30 + fold,
         "cpu_seconds": 90.0 + fold,
+        "loader_percent": 20.0 + fold,
         "curve": [],
     }
 

@@ -27,7 +27,7 @@ include { kept_file } from './functions/given.nf'
 include { parameter_errors ; typed_parameters } from './functions/parameters.nf'
 include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
 include { clock_cells ; finding_line ; task_lines } from './functions/preflight_table.nf'
-include { memory_of ; needs_of } from './functions/resources.nf'
+include { gpu_share ; memory_of ; needs_of } from './functions/resources.nf'
 include { check_settings ; prepare_settings ; query_settings } from './functions/settings.nf'
 include { options } from './functions/shell.nf'
 include { far_errors } from './functions/site.nf'
@@ -41,6 +41,7 @@ workflow {
         checks: asked.checks.collectEntries { name, given -> [name, checked(params + given)] },
         far: asked.far.collectEntries { name, place -> [name, far(place[0], place[1], place[2])] },
         memory: memory(),
+        shares: ['local', 'slurm'].collect { executor -> gpu_share([executor: executor, ext: [tasks_per_gpu: 3]]) },
         schedules: schedules(typed_parameters(params + asked.schedules)),
         preflight: preflight(),
     ]
@@ -407,6 +408,10 @@ def test_places_that_tasks_elsewhere_do_not_have(told: dict[str, Any]) -> None:
 
 def test_memory_that_a_task_asks_for(told: dict[str, Any]) -> None:
     assert [ceil(value / GIB) for value in told["memory"]] == list(MEMORY.values())
+
+
+def test_gpus_are_leased_on_this_machine_alone(told: dict[str, Any]) -> None:
+    assert told["shares"] == ["export NNACTIVE_TASKS_PER_GPU=3", ""]
 
 
 def test_cycles_are_told_to_schedules_alone_and_a_change_is_said(told: dict[str, Any]) -> None:

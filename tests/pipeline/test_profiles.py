@@ -187,11 +187,16 @@ ODD = '-it\'s "here" $(touch RAN) `touch RAN` ;touch RAN; & a'
 @pytest.mark.parametrize(
     ("profile", "process", "wanted", "unwanted"),
     [
-        ("slurm,docker,gpu", "TRAIN", ["--gres=gpu:1", "--signal=B:USR2@60", "--gpus all", "--shm-size 8g"], []),
-        ("slurm,docker,gpu", "REPORT", ["docker run"], ["--gres", "--gpus", "--shm-size"]),
-        ("lsf,singularity,gpu", "TRAIN", ["#BSUB -gpu num=1", "singularity exec", "--nv"], []),
-        ("pbspro,podman,gpu", "TRAIN", ["ncpus=1", "ngpus=1", "--device nvidia.com/gpu=all"], []),
-        ("sge,docker,cpu", "TRAIN", ["docker run", "--shm-size 8g"], ["-l gpu", "--gpus"]),
+        (
+            "slurm,docker,gpu",
+            "TRAIN",
+            ["--gres=gpu:1", "--signal=B:USR2@60", "--shm-size 8g", "-v /tmp:/machine_tmp --gpus all"],
+            [],
+        ),
+        ("slurm,docker,gpu", "REPORT", ["docker run"], ["--gres", "--gpus", "--shm-size", "/machine_tmp"]),
+        ("lsf,singularity,gpu", "TRAIN", ["#BSUB -gpu num=1", "singularity exec", "-B /tmp:/machine_tmp --nv"], []),
+        ("pbspro,podman,gpu", "TRAIN", ["ncpus=1", "ngpus=1", "-v /tmp:/machine_tmp --device nvidia.com/gpu=all"], []),
+        ("sge,docker,cpu", "TRAIN", ["docker run", "--shm-size 8g"], ["-l gpu", "--gpus", "/machine_tmp"]),
         ("sge,apptainer", "TRAIN", ["#$ -l gpu=1", "apptainer exec"], []),
         ("slurm,charliecloud", "TRAIN", ["--gres=gpu:1", "ch-run"], []),
     ],

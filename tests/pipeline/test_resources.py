@@ -26,21 +26,26 @@ def test_tasks_ask_by_their_data_unless_the_site_says_otherwise(tmp_path: Path) 
     module.write_text(changed)
     (tmp_path / "site.config").write_text(
         "executor.memory = '900 GB'\nexecutor.cpus = 16\n"
-        "process.beforeScript = { '# memory ' + task.memory.toGiga() }\n"
+        "process.beforeScript = { ['# memory', task.memory.toGiga(), task.time, task.ext.tasks_per_gpu].join(' ') }\n"
         "process { withLabel: 'cpu' { memory = 3.GB }\nwithName: 'EVALUATE' { memory = { 2.GB * task.attempt } } }\n"
     )
     done = run_nextflow(
         tmp_path, "-stub-run", "-c", "site.config", project=mine, timeout=900, input="phantom", strategies="bald",
-        cycles=2, folds=2,
+        cycles=2, folds=2, tasks_per_gpu=3,
     )  # fmt: skip
     assert done.returncode == 0, done.output
     assert "no process matching" not in done.output, "the project's own configuration names a process that is not there"
     found = {}
+    limits = {}
     for path in (tmp_path / "work").glob("*/*/.command.run"):
         text = path.read_text()
         (name,) = re.findall(r"### name: '\w+:(\w+) ", text)
-        found.setdefault(name, set()).add(int(re.findall(r"# memory (\d+)", text)[0]))
+        ((memory, limit),) = re.findall(r"# memory (\d+) (.*) 3\n", text)
+        found.setdefault(name, set()).add(int(memory))
+        limits[name] = limit
     assert found == {
         "PHANTOM": {4}, "CHECK": {4}, "PREPARE": {3}, "QUERY": {3}, "VIEWS": {4}, "ANNOTATE": {4}, "TRAIN": {9},
         "PREDICT": {11}, "EVALUATE": {2}, "ANALYSE": {4}, "REPORT": {4}, "PROTOCOL": {4},
     }  # fmt: skip
+    # on this machine a task may wait for a GPU, for as long as others train
+    assert {name for name, limit in limits.items() if limit == "null"} == {"TRAIN", "PREDICT", "EVALUATE"}

@@ -18,6 +18,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
+from nnactive_nf.core.gpu_lease import Gpu, Lease
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.core.query_table import write_query
@@ -181,7 +182,7 @@ def test_metrics_are_on_the_files_own_grid(node: Node) -> None:
 
 
 def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
-    node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = TrainSettings(1, 0, 0, 2, 2, 4, (16, 32, 32), 4, 2, "adamw", None)
     inputs = (node.folder / "prepared", node.folder / "labels_c00.h5", settings)
@@ -192,11 +193,15 @@ def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
     train(*others, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0")
     assert "was trained before" in capsys.readouterr().out
     assert read_json(tmp_path / "fold_0" / "training.json")["node"] == "other-node"
+    lease = Lease(Gpu("GPU-a", "0"), place=2, waited_s=3.14, handle=-1)
+    monkeypatch.setattr("nnactive_nf.train.run.current_lease", lambda: lease)
     train(*inputs, "n-c00", "cpu", 1, node.folder / "store", "changed code", tmp_path / "again")
     assert "was trained before" not in capsys.readouterr().out
     first, second = (read_json(path / "training.json") for path in (tmp_path / "fold_0", tmp_path / "again"))
     assert first["digest"] != second["digest"]
     assert first["curve"] == second["curve"]  # the same seeds, to the bit
+    assert second["gpu_lease"] == {"gpu_uuid": "GPU-a", "place": 2, "waited_seconds": 3.1} and "gpu_lease" not in first
+    assert 0 < first["loader_percent"] < 100
 
 
 def test_given_folds_are_taken_and_train_anew(

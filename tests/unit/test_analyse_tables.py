@@ -568,7 +568,8 @@ def test_what_trainings_used_is_shown_where_it_was_measured(tmp_path: Path):
     assert len(paths) == 2
     first, second = (json.loads(path.read_text()) for path in paths)
     first |= {"gpu_percent_mean": 81.5, "gpu_percent_max": 99, "peak_gpu_memory_bytes": 3 * 2**30, "cpu_seconds": 7200}
-    for name in ("gpu_percent_mean", "gpu_percent_max", "peak_host_memory_bytes", "cpu_seconds"):
+    first["loader_percent"] = 31.4
+    for name in ("gpu_percent_mean", "gpu_percent_max", "peak_host_memory_bytes", "cpu_seconds", "loader_percent"):
         del second[name]
     for path, record in zip(paths, (first, second), strict=True):
         path.write_text(json.dumps(record))
@@ -576,9 +577,9 @@ def test_what_trainings_used_is_shown_where_it_was_measured(tmp_path: Path):
         Design.read(tmp_path / "design.json"), tmp_path / "metrics", tmp_path / "labels", training=tmp_path / "training"
     )
     analyse(study, tmp_path / "tables", draws=10)
-    used = ["gpu_percent_mean", "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds"]
+    used = ["gpu_percent_mean", "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds", "loader_percent"]
     known, unknown = pd.read_csv(tmp_path / "tables" / "runtimes.csv")[used].to_numpy().tolist()
-    assert known == [81.5, 99, 3072, 1024, 7200]
+    assert known == [81.5, 99, 3072, 1024, 7200, 31.4]
     assert all(map(math.isnan, unknown))
 
     def shown() -> dict[str, str]:
@@ -588,6 +589,7 @@ def test_what_trainings_used_is_shown_where_it_was_measured(tmp_path: Path):
         return {name: cell["text"] for (name, _), cell in zip(found["columns"], row, strict=True)}
 
     expected = {"CPU hours": "2.00", "Peak memory, GiB": "1.0", "Peak GPU memory, GiB": "3.0", "GPU busy, %": "82"}
+    expected["Waits for batches, %"] = "31"
     assert expected.items() <= shown().items()
     path = tmp_path / "tables" / "runtimes.csv"
     runtimes = pd.read_csv(path)

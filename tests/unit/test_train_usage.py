@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from nnactive_nf.train.trainer import ActiveTrainer
 from nnactive_nf.train.usage import Usage
 
 UUIDS = ["aaaa-0", "bbbb-1"]
@@ -77,6 +79,46 @@ def test_a_training_that_goes_on_adds_up(gpu: torch.device, monkeypatch: pytest.
     assert record["peak_host_memory_bytes"] == record["peak_gpu_memory_bytes"] == 2**40
     assert 50 <= record["cpu_seconds"] < 60
     assert usage.totals()["looks"] > 1000
+
+
+def test_waits_for_batches_add_up_and_are_told_where_they_are_much(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"loader_seconds": 5, "loop_seconds": 30}  # of an attempt before; others of its numbers were none
+    usage = measured(Driver([40]), gpu, monkeypatch, before=before)
+    usage.loader_seconds, usage.loop_seconds = 15.0, 70.0
+    assert usage.record()["loader_percent"] == 20
+    assert "the GPU waited for batches in 20% of the time; more `cpus`" in usage.advice()
+    assert usage.totals()["loader_seconds"] == 20 and usage.totals()["loop_seconds"] == 100
+    usage.loader_seconds = 9.0
+    assert usage.record()["loader_percent"] == 14 and usage.advice() == ""
+    for device in (torch.device("cpu"), gpu):
+        usage = Usage(device)
+        assert usage.record()["loader_percent"] is None and usage.advice() == ""
+    usage = Usage(torch.device("cpu"))
+    usage.loader_seconds, usage.loop_seconds = 9.0, 10.0
+    assert usage.record()["loader_percent"] == 90 and usage.advice() == ""
+
+
+def test_an_epoch_counts_its_time_and_its_loaders() -> None:
+    """Loaders that take 20 ms a batch, steps that take none; validation waits too."""
+    trainer = object.__new__(ActiveTrainer)
+    trainer.loader_seconds = trainer.loop_seconds = 0.0
+
+    def batches(seconds: float) -> Iterator[int]:
+        while True:
+            time.sleep(seconds)
+            yield 0
+
+    trainer.dataloader_train = trainer.dataloader_val = batches(0.02)
+    trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 4, 2
+    trainer.network, trainer.curve, trainer.current_epoch = torch.nn.Linear(1, 1), [], 0
+    trainer.lr_scheduler = SimpleNamespace(step=lambda _: None)
+    trainer.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    trainer.train_step = lambda _: {"loss": 1.0}
+    trainer.validation_step = lambda _: {"loss": 1.0, "tp_hard": [1], "fp_hard": [0], "fn_hard": [0]}
+    trainer._epoch(lambda: time.sleep(0.01))
+    assert 6 * 0.02 <= trainer.loader_seconds <= trainer.loop_seconds - 6 * 0.01
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,7 @@ def _read_training(study: Study, folder: Path) -> None:
                     "peak_gpu_mib": round(number_or_nan(content.get("peak_gpu_memory_bytes")) / 2**20, 1),
                     "peak_host_mib": round(number_or_nan(content.get("peak_host_memory_bytes")) / 2**20, 1),
                     "cpu_seconds": number_or_nan(content.get("cpu_seconds")),
+                    "loader_percent": number_or_nan(content.get("loader_percent")),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

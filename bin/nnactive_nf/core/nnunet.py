@@ -18,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.files import check_regular, whole_file
+from nnactive_nf.core.gpu_lease import give_back, lease_gpu
 from nnactive_nf.core.plans import check_nnunet_json, check_plans, heads_of, label_order
 
 if TYPE_CHECKING:
@@ -47,11 +48,17 @@ def nnunet_folders() -> Iterator[Path]:
 def resolve_device(device: str, threads: int) -> torch.device:
     """The device for `auto`, `cuda` or `cpu`; sets the number of CPU threads, on which results depend to the bit.
 
+    Where tasks share this machine's GPUs, it waits for one (`core/gpu_lease.py`): CUDA must not have been asked before.
+
     Raises:
         UserError: a GPU is asked for and none is seen.
     """
     torch.set_num_threads(threads)
+    if device != "cpu":
+        lease_gpu()
     seen = torch.cuda.is_available()
+    if not seen:
+        give_back()
     if device == "cuda" and not seen:
         raise UserError("device cuda: torch sees no GPU here; use --device auto or cpu, or check the driver")
     return torch.device("cuda" if seen and device != "cpu" else "cpu")

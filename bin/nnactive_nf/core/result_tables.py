@@ -57,7 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "full_reference": ("dataset", "regime", "seed", "class", "dice"),
     "runtimes": (
         "node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed", "gpu_percent_mean",
-        "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds",
+        "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds", "loader_percent",
     ),
     "missing": ("trajectory", "cycle", "node", "what"),
     "notes": ("topic", "dataset", "regime", "text"),

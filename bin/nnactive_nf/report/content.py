@@ -493,6 +493,7 @@ def runtime_table(tables: Tables) -> dict[str, Any] | None:
         "Peak memory, GiB": lambda own: number(own["peak_host_mib"].max() / 1024, 1),
         "Peak GPU memory, GiB": lambda own: number(own["peak_gpu_mib"].max() / 1024, 1),
         "GPU busy, %": lambda own: number(own["gpu_percent_mean"].mean(), 0),
+        "Waits for batches, %": lambda own: number(own["loader_percent"].mean(), 0),
     }
     used = {name: show for name, show in used.items() if show(runtimes)["text"] != UNKNOWN}
     rows = []

@@ -19,6 +19,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.given_folds import read_folds
+from nnactive_nf.core.gpu_lease import current_lease
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
@@ -234,6 +235,9 @@ def _train_fold(
     keeper = _Keeper(place, trainer, resumed_from, seconds, usage)
     with _signals(keeper), usage, _blamed(own):
         trainer.run(keeper.epoch_ended, keeper.check)
+    if advice := usage.advice():
+        print(advice, flush=True)
+    lease = current_lease()
     place.finish(
         FoldCheckpoint(
             weights=trainer.state()["weights"], plans=plans, configuration=dataset.configuration,
@@ -246,6 +250,7 @@ def _train_fold(
             "curve": trainer.curve,
         }
         | ({"trainer": own.trainer.__name__, "trainer_sha256": own.digest} if own else {})
+        | ({"gpu_lease": lease.record()} if lease else {})
         | usage.record(),
     )  # fmt: skip
 
@@ -313,6 +318,7 @@ class _Keeper:
             + " ".join("-" if dice is None else f"{dice:.3f}" for dice in last["pseudo_dice"]),
             flush=True,
         )
+        self._usage.loader_seconds, self._usage.loop_seconds = trainer.loader_seconds, trainer.loop_seconds
         self._state = trainer.state() | {
             "resumed_from": self._resumed_from, "seconds": self._seconds(), "usage": self._usage.totals(),
         }  # fmt: skip

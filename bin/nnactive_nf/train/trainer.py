@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         self.optimiser = schedule.optimiser
         self.seed, self.cycle = seed, cycle
         self.curve: list[dict[str, Any]] = []
+        self.loader_seconds = self.loop_seconds = 0.0  # waited for batches, and in all, since this process trains
         self._seed("weights")
         self.initialize()
         if self.device.type == "cpu" and self._unchanged("build_network_architecture"):
@@ -187,20 +189,28 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
                 if isinstance(loader, NonDetMultiThreadedAugmenter):
                     loader._finish()
 
+    def _next(self, loader: Any) -> Any:
+        """A loader's next batch. A step ends when its loss has come from the GPU, so the GPU idles meanwhile."""
+        begin = time.monotonic()
+        batch = next(loader)
+        self.loader_seconds += time.monotonic() - begin
+        return batch
+
     def _epoch(self, check_interrupt: Callable[[], None]) -> None:
+        begin = time.monotonic()
         self.network.train()
         self.lr_scheduler.step(self.current_epoch)
         train: list[float] = []
         for _ in range(self.num_iterations_per_epoch):
             check_interrupt()
-            self._with_loss(train, float(self.train_step(next(self.dataloader_train))["loss"]))
+            self._with_loss(train, float(self.train_step(self._next(self.dataloader_train))["loss"]))
         self.network.eval()
         val: list[dict[str, Any]] = []
         val_losses: list[float] = []
         with torch.no_grad():
             for _ in range(self.num_val_iterations_per_epoch):
                 check_interrupt()
-                val.append(self.validation_step(next(self.dataloader_val)))
+                val.append(self.validation_step(self._next(self.dataloader_val)))
                 self._with_loss(val_losses, float(val[-1]["loss"]))
         hits, false_hits, misses = (
             np.sum([step[key] for step in val], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
@@ -217,6 +227,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             }
         )
         self.current_epoch += 1
+        self.loop_seconds += time.monotonic() - begin
 
     def _with_loss(self, losses: list[float], loss: float) -> None:
         """Add a loss, if it is a number. Once it is none the network's weights are none either, whatever comes after.

@@ -1,4 +1,4 @@
-"""What a training uses: load of its GPU, peaks of memory, CPU time. Nextflow's trace knows nothing of GPUs."""
+"""What a training uses: load of its GPU, waits for batches, peaks of memory, CPU time. The trace knows no GPUs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 SPACING_S = 1.0
+# Share of the time from which on a GPU's waits for batches are worth a line.
+MUCH_PERCENT = 15
 
 
 class Usage:
@@ -28,7 +30,9 @@ class Usage:
         self._device, self._spacing_s = device, spacing_s
         self._before = {
             "looks": 0, "percent_sum": 0, "percent_max": 0, "cpu_seconds": 0, "host_bytes": 0, "gpu_bytes": 0,
+            "loader_seconds": 0, "loop_seconds": 0,
         } | dict(before or {})  # fmt: skip
+        self.loader_seconds = self.loop_seconds = 0.0  # of this attempt, as its trainer counts them
         self._looks: list[int] = []
         self._cpu_at = _cpu_seconds()
         self._end = threading.Event()
@@ -64,6 +68,8 @@ class Usage:
             "cpu_seconds": before["cpu_seconds"] + _cpu_seconds() - self._cpu_at,
             "host_bytes": max(before["host_bytes"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
             "gpu_bytes": max(before["gpu_bytes"], gpu_bytes),
+            "loader_seconds": before["loader_seconds"] + self.loader_seconds,
+            "loop_seconds": before["loop_seconds"] + self.loop_seconds,
         }
 
     def record(self) -> dict[str, float | None]:
@@ -71,7 +77,8 @@ class Usage:
 
         `gpu_percent_*`: share of time in which the GPU, whoever used it, was busy. `peak_gpu_memory_bytes`: what torch
         had allocated at most. `peak_host_memory_bytes`: the training's own process, without those that make batches.
-        `cpu_seconds`: user and system time of all its processes.
+        `cpu_seconds`: user and system time of all its processes. `loader_percent`: share of the epochs' time in which
+        the training waited for a batch; on a CPU, where it makes them itself, in which it made them.
         """
         totals = self.totals()
         looked = totals["looks"] > 0
@@ -81,7 +88,23 @@ class Usage:
             "peak_gpu_memory_bytes": totals["gpu_bytes"] if self._device.type == "cuda" else None,
             "peak_host_memory_bytes": totals["host_bytes"],
             "cpu_seconds": round(totals["cpu_seconds"], 1),
+            "loader_percent": _loader_percent(totals),
         }
+
+    def advice(self) -> str:
+        """A line where a GPU waits much for its batches, which processes beside it make; else ''."""
+        percent = _loader_percent(self.totals())
+        if self._device.type != "cuda" or percent is None or percent < MUCH_PERCENT:
+            return ""
+        return (
+            f"the GPU waited for batches in {percent:.0f}% of the time; more `cpus` for the label gpu make them faster"
+        )
+
+
+def _loader_percent(totals: Mapping[str, float]) -> float | None:
+    if totals["loop_seconds"] <= 0:
+        return None
+    return round(100 * totals["loader_seconds"] / totals["loop_seconds"], 1)
 
 
 def _cpu_seconds() -> float:
