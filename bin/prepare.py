@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """PREPARE: raw data set in, prepared data set out."""
 
+import json
 from pathlib import Path
 
 import click
@@ -30,6 +31,12 @@ from nnactive_nf.core.options import Name
 @click.option("--free-masks", type=click.Path(path_type=Path), help="Folder of masks of what costs nobody time.")
 @click.option("--folds", required=True, type=click.IntRange(2), help="Folds of the ensemble.")
 @click.option("--start-size", required=True, type=click.IntRange(1), help="Patches of the start.")
+@click.option(
+    "--starts",
+    default="[]",
+    help="JSON: a list with a map for each regime that starts from weights: where (the row of a study table), shown "
+    "and path (of the checkpoint), train_patch_size, features.",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Cases read at the same time.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--oracle", required=True, type=click.Path(path_type=Path), help="File to make: masks of the pool.")
@@ -37,11 +44,13 @@ from nnactive_nf.core.options import Name
     "--reference", required=True, type=click.Path(path_type=Path), help="File to make: masks of the test set."
 )
 @reports_user_errors
-def main(folder: Path, workers: int, out: Path, oracle: Path, reference: Path, **options: object) -> None:
+def main(folder: Path, starts: str, workers: int, out: Path, oracle: Path, reference: Path, **options: object) -> None:
     """Check a raw data set, split it into pool and test set, plan and preprocess it."""
     from nnactive_nf.prepare.run import Settings, prepare
+    from nnactive_nf.prepare.starts import NetworkStart
 
-    prepare(folder, Settings(**options), workers, out, oracle, reference)
+    settings = Settings(starts=tuple(NetworkStart.of(start) for start in json.loads(starts)), **options)
+    prepare(folder, settings, workers, out, oracle, reference)
 
 
 if __name__ == "__main__":

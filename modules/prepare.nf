@@ -14,8 +14,8 @@ process PREPARE {
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; [bytes, each] of memory
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), val(need)
+    // digest of the folders' files; checkpoints that trainings start from, if any; [bytes, each] of memory
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(weights, stageAs: 'weights_?'), val(need)
     val code
 
     output:

@@ -33,6 +33,7 @@ from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
+from nnactive_nf.prepare.starts import NetworkStart, check_starts
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -55,6 +56,7 @@ class Settings:
     test_cases: tuple[str, ...] = ()
     test_folder: bool = False
     people: bool = False
+    starts: tuple[NetworkStart, ...] = ()
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -95,6 +97,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         _tell_folds({case: class_voxels[case] for case in pool}, groups, names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
     plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
+    check_starts(settings.starts, plans, settings.configuration, len(raw.channels))
 
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
