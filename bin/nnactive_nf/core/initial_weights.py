@@ -90,7 +90,8 @@ def load_initial(path: Path) -> InitialWeights:
     Raises:
         UserError: it is missing, damaged, no such checkpoint, or holds weights that are no finite numbers.
     """
-    content = load_torch(path, [(_Nothing, name) for name in NUMPY])
+    # nnU-Net's files hold the optimiser's state, too, which is as large as the weights or twice as large
+    content = load_torch(path, [(_Nothing, name) for name in NUMPY], mapped=True)
     weights = content.get("network_weights")
     if not isinstance(weights, Mapping) or not weights or "trainer_name" not in content:
         raise UserError(f"{path}: not a checkpoint of nnU-Net's, which holds network_weights and trainer_name")
