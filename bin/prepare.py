@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """PREPARE: raw data set in, prepared data set out."""
 
+import json
 from pathlib import Path
 
 import click
@@ -33,6 +34,12 @@ from nnactive_nf.core.options import Name
 @click.option("--plans", type=click.Path(path_type=Path), help="Plans that packages were handed out by (KEPT of then).")
 @click.option("--kept-plans", "kept", type=click.Path(path_type=Path), help="File to make: the plans, to be kept to.")
 @click.option("--state", default="", help="State of the data set's files, for that file.")
+@click.option(
+    "--starts",
+    default="[]",
+    help="JSON: a list with a map for each regime that starts from weights: where (the row of a study table), shown "
+    "and path (of the checkpoint), train_patch_size, features.",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Cases read at the same time.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--oracle", required=True, type=click.Path(path_type=Path), help="File to make: masks of the pool.")
@@ -42,6 +49,7 @@ from nnactive_nf.core.options import Name
 @reports_user_errors
 def main(
     folder: Path,
+    starts: str,
     workers: int,
     out: Path,
     oracle: Path,
@@ -54,8 +62,10 @@ def main(
     from nnactive_nf.core.files import read_json
     from nnactive_nf.prepare.plan import keep_plans
     from nnactive_nf.prepare.run import Settings, prepare
+    from nnactive_nf.prepare.starts import NetworkStart
 
-    prepare(folder, Settings(**options), workers, out, oracle, reference)
+    settings = Settings(starts=tuple(NetworkStart.of(start) for start in json.loads(starts)), **options)
+    prepare(folder, settings, workers, out, oracle, reference)
     if kept is not None:
         keep_plans(kept, read_json(out / "plans.json"), state)
 

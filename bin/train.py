@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.options import ZYX, Name
+from nnactive_nf.core.options import ZYX, Name, Plateau
 
 
 @click.command()
@@ -26,11 +26,15 @@ from nnactive_nf.core.options import ZYX, Name
 @click.option("--batch-size", type=click.IntRange(1), help="nnU-Net's plan where not given.")
 @click.option("--optimiser", default="sgd", show_default=True, type=click.Choice(["sgd", "adamw"]))
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="0.01 for sgd, 0.003 for adamw.")
+@click.option("--stop-training", type=Plateau(), help="plateau:N ends after N epochs without a better online Dice.")
+@click.option("--training-start", type=click.Choice(["previous", "shrink_perturb"]), help="Go on from --before.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="The checkpoint store.")
 @click.option("--code", required=True, help="Digest of the code that a training rests on.")
 @click.option("--trainer-file", type=click.Path(path_type=Path), help="Python file with a trainer of your own.")
+@click.option("--initial-weights", type=click.Path(path_type=Path), help="nnU-Net's checkpoint to start from.")
+@click.option("--before", type=click.Path(path_type=Path), help="This fold of the node before, as TRAIN made it.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @reports_user_errors
 def main(
@@ -44,6 +48,8 @@ def main(
     out: Path,
     trainer_file: Path | None,
     folds_file: Path | None,
+    initial_weights: Path | None,
+    before: Path | None,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
@@ -52,7 +58,7 @@ def main(
     try:
         train(
             prepared, labels_file, Settings(**options), node, device, threads, store, code, out,
-            trainer_file=trainer_file, folds_file=folds_file,
+            trainer_file=trainer_file, folds_file=folds_file, initial_weights=initial_weights, before=before,
         )  # fmt: skip
     except StoppedError as end:
         print(

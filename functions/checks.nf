@@ -7,10 +7,11 @@ include { known_strategies ; name_error ; nearest ; strategy_entry ; strategy_te
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { test_case_errors } from './given.nf'
 include { is_phantom ; number_list } from './plan.nf'
+include { start_errors } from './warm.nf'
 
 // What is wrong with one (data set, regime).
 def row_errors(values) {
-    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values)
+    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values) + start_errors(values)
 }
 
 def input_errors(values) {

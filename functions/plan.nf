@@ -22,7 +22,7 @@ def reference_groups(rows) {
 def reference_key(row) {
     row.subMap(
         ['dataset', 'folds', 'folds_file', 'epochs', 'iterations', 'optimiser', 'learning_rate', 'train_patch_size', 'features', 'batch_size',
-        'test_tile_step', 'mirroring', 'nsd_tolerance_mm']
+        'initial_weights', 'stop_training', 'test_tile_step', 'mirroring', 'nsd_tolerance_mm']
     )
 }
 

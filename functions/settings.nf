@@ -7,6 +7,7 @@ include { test_predictions } from './exports.nf'
 include { given_files } from './given.nf'
 include { by_people ; reserve_size } from './people.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
+include { warm_settings ; weights_files ; weights_starts } from './warm.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
 def phantom_settings(row) {
@@ -39,8 +40,9 @@ def check_settings(rows) {
 
 // A row's files as CHECK is told of them: as the user knows them, and where the task has them.
 def given_settings(rows, row) {
-    row.subMap(['start_queries', 'folds_file']).findAll { _name, path -> path }.collectEntries { name, path ->
-        [name, [path, "given_${given_files(rows).indexOf(path) + 1}".toString()]]
+    def paths = given_files(rows) + weights_files(rows)
+    row.subMap(['start_queries', 'folds_file', 'initial_weights']).findAll { _name, path -> path }.collectEntries { name, path ->
+        [name, [path, "given_${paths.indexOf(path) + 1}".toString()]]
     }
 }
 
@@ -61,6 +63,7 @@ def prepare_settings(rows) {
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
         people: by_people(rows[0]) ?: null,
+        starts: weights_starts(rows),
     ] + test_set(rows[0])
 }
 
@@ -99,7 +102,8 @@ def trainer_of(row) {
 
 def train_settings(row, node) {
     [node: node.id, seed: node.seed, cycle: node.cycle] +
-        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'device', 'store'])
+        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'stop_training', 'device', 'store']) +
+        warm_settings(row, node)
 }
 
 def predict_settings(row, node, maps) {

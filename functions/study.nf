@@ -86,7 +86,7 @@ def study_columns() {
 def table_rows(values) {
     read_table(file(values.input)).collect { row ->
         def cells = row.findAll { _column, cell -> !is_blank(cell) }
-        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases', 'start_queries', 'folds_file']).collectEntries { column, path -> [column, found_file(values, path)] }
+        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases', 'start_queries', 'folds_file', 'initial_weights']).collectEntries { column, path -> [column, found_file(values, path)] }
         (values.data ? [input: values.data] : [:]) + cells + files
     }
 }

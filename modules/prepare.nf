@@ -15,8 +15,8 @@ process PREPARE {
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; plans to keep to or []; [bytes, each] of memory
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(plans, stageAs: 'before/plans.json'), val(need)
+    // digest of the folders' files; plans to keep to or []; checkpoints that trainings start from, if any; [bytes, each] of memory
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(plans, stageAs: 'before/plans.json'), path(weights, stageAs: 'weights_?'), val(need)
     val code
 
     output:

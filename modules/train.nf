@@ -14,12 +14,12 @@ process TRAIN {
 
     input:
     // node; fold from 0; [node, seed, cycle, folds, epochs, ..., store]; prepared folder; label masks; the user's trainer or
-    // []; given folds or []; [bytes, each] of memory
-    tuple val(node), val(fold), val(settings), path(prepared), path(labels), path(trainer_file, stageAs: 'trainers/*'), path(folds_file, stageAs: 'folds_file'), val(need)
+    // []; given folds or []; the user's weights or []; folder of the fold to go on from or []; [bytes, each] of memory
+    tuple val(node), val(fold), val(settings), path(prepared), path(labels), path(trainer_file, stageAs: 'trainers/*'), path(folds_file, stageAs: 'folds_file'), path(weights, stageAs: 'weights/*'), path(before, stageAs: 'before'), val(need)
     val code
 
     output:
-    tuple val(node), val(fold), path("${node.id}/fold_${fold}"), emit: folds // node, fold, folder with checkpoint and curve
+    tuple val(node), val(fold), path("${node.id}/fold_${fold}"), emit: folds, topic: 'trained' // node, fold, folder with checkpoint and curve
     path "${node.id}-f${fold}.json", emit: curves // training curve, for the results and the tables
 
     script:
@@ -29,7 +29,8 @@ process TRAIN {
     ${thread_limits(task.cpus)}
     ${gpu_share(task)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
-        ${file_option('--trainer-file', trainer_file)} ${file_option('--folds-file', folds_file)} --out ${node.id}/fold_${fold}
+        ${file_option('--trainer-file', trainer_file)} ${file_option('--folds-file', folds_file)} \\
+        ${file_option('--initial-weights', weights)} ${file_option('--before', before)} --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 

@@ -10,6 +10,7 @@ include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ;
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
 include { by_people ; handed_out ; handed_out_reserve ; has_test_set ; kept_plans } from '../functions/people.nf'
+include { goes_on ; is_gone_on_from ; is_warm ; node_before ; warm_trainings ; weights_files } from '../functions/warm.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -65,14 +66,17 @@ workflow ACTIVE_LEARNING {
             }
         )
     checked = raw.map { dataset, rows, folder, groups, free, state ->
-        def given = given_files(rows).collect { path -> kept.get(path) }
+        def given = given_files(rows).collect { path -> kept.get(path) } + weights_files(rows).collect { path -> file(path) }
         [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0]), given]
     }
     CHECK(checked, code_digest('check'))
 
     // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused
     needs = CHECK.out.map { dataset, file -> [dataset, needs_of(file)] }.toList().flatMap { all -> all }
-    wanted = raw.map { dataset, rows, folder, groups, free, state -> [dataset, prepare_settings(rows), folder, groups, free, state, kept_file(kept_plans(values, rows, state))] }
+    wanted = raw.map { dataset, rows, folder, groups, free, state ->
+        def plans = kept_file(kept_plans(values, rows, state))
+        [dataset, prepare_settings(rows), folder, groups, free, state, plans, weights_files(rows).collect { path -> file(path) }]
+    }
     PREPARE(wanted.join(needs.map { dataset, need -> [dataset, need.prepare] }), code_digest('prepare'))
 
     // [dataset, prepared folder, whole masks of the pool, whole masks of the test set, memory by stage]
@@ -91,13 +95,34 @@ workflow ACTIVE_LEARNING {
         }
     labels = rounds.made
 
-    // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], memory], one task each
+    // [node, fold, settings, prepared folder, label masks, the user's trainer or [], given folds or [], the user's weights or [],
+    // folder of the fold to go on from or [], memory], one task each
     folds = with_dataset(labels, prepared).flatMap { node, masks, images, _oracle, _reference, need ->
         def row = row_of(plan, node)
-        def given = [trainer_of(row), kept.get(row.folds_file)]
-        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] + given + [need.train] }
+        def weights = row.initial_weights && !goes_on(row, node) ? file(row.initial_weights) : []
+        def given = [trainer_of(row), kept.get(row.folds_file), weights]
+        (0..<row.folds).collect { fold -> [node, fold, train_settings(row, node), images, masks] + given + [[], need.train] }
     }
-    TRAIN(folds, code_digest('train'))
+    .branch { node, _fold, _settings, _images, _masks, _trainer, _folds_file, _weights, _before, _need ->
+        warm: goes_on(row_of(plan, node), node)
+        fresh: true
+    }
+
+    // [[node's id, fold], folder] of the folds that others go on from. As with the labels, `take` ends the topic that TRAIN
+    // feeds. What waits for people is as good as trained: nothing that goes on from it will come.
+    awaited = rounds.awaited.flatMap { node, _file -> (0..<row_of(plan, node).folds).collect { fold -> [node, fold, []] } }
+    trained = (is_warm(plan) ? channel.topic('trained').mix(awaited) : channel.empty())
+        .filter { node, _fold, _folder -> is_gone_on_from(plan, node) }
+        .take(warm_trainings(plan))
+        .filter { _node, _fold, folder -> folder }
+        .map { node, fold, folder -> [[node.id, fold], folder] }
+    warm = folds.warm
+        .map { item -> [[node_before(row_of(plan, item[0]), item[0]), item[1]]] + item }
+        .combine(trained, by: 0)
+        .map { _key, node, fold, settings, images, masks, trainer, folds_file, weights, _none, need, before ->
+            [node, fold, settings, images, masks, trainer, folds_file, weights, before, need]
+        }
+    TRAIN(folds.fresh.mix(warm), code_digest('train'))
 
     // [node, [folders of its folds]]
     ensembles = TRAIN.out.folds

@@ -124,9 +124,9 @@ PLACES = {
 
 # A study: what schedules are told of cycles; test sets, first patches, folds, numbers of patches that are given.
 SCHEDULES = (
-    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file\n"
+    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file,initial_weights\n"
     + "".join(
-        f"phantom,a,{regime},{cycles},{names},,,,\n"
+        f"phantom,a,{regime},{cycles},{names},,,,,\n"
         for regime, cycles, names in (
             ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
             ("two", 4, "clasp_pe:cap=2"),
@@ -137,9 +137,9 @@ SCHEDULES = (
     + "".join(
         f'phantom,{name},main,3,random,{given},"4, 6",{more}\n'
         for name, given, more in (
-            ("b", "test.txt", "start.csv,"),
-            ("c", "cases.csv", "same.csv,folds.csv"),
-            ("d", "imagesTs", ",folds.csv"),
+            ("b", "test.txt", "start.csv,,"),
+            ("c", "cases.csv", "same.csv,folds.csv,"),
+            ("d", "imagesTs", ",folds.csv,weights.pth"),
         )
     )
 )
@@ -147,6 +147,7 @@ FILES = {
     "start.csv": "rank,case",
     "same.csv": "rank,case",
     "folds.csv": "case,fold",
+    "weights.pth": "",
     "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
     "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
     "none.txt": "# case_1\n",
@@ -154,7 +155,7 @@ FILES = {
 GIVEN = {
     "b": {"start_queries": ["start.csv", "given_1"]},
     "c": {"start_queries": ["same.csv", "given_1"], "folds_file": ["folds.csv", "given_2"]},
-    "d": {"folds_file": ["folds.csv", "given_1"]},
+    "d": {"folds_file": ["folds.csv", "given_1"], "initial_weights": ["weights.pth", "given_2"]},
 }
 SPLITS = {
     "a": "--test-fraction 0.25 --split-seed 12345",
@@ -171,7 +172,7 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
             "input": "@/data", "outdir": "@/file/results", "checkpoint_store": "/proc/checkpoints", "folds": 7,
             "start_size": 6, "strategies": "random,randon,randon,power_bald:bta=1,class_pe:cap,random",
             "start_strategy": "predictive_entropy", "seeds": "3,4,3", "cleanup_work": True, "publish_uncertainty": True,
-            "test_cases": "@/none.txt", "query_size": "4,8", "cycles": 4,
+            "test_cases": "@/none.txt", "query_size": "4,8", "cycles": 4, "warm_epochs": 5,
         },
         [
             "--outdir @/file/results: cannot write to..",
@@ -183,6 +184,7 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
             "--seeds: 3 is named twice..",
             "--query_size 4,8: 4 cycles have 3 queries; give one number for all, or one for each",
             "--start_size 6: 7 folds need at least one patch each..",
+            "--warm_epochs 5: no training goes on from another; add --training_start previous or shrink_perturb",
             "--cleanup_work: it empties the maps that --publish_uncertainty wants to keep..",
         ],
     ),
@@ -453,6 +455,17 @@ def test_a_given_test_set_takes_the_place_of_the_split(told: dict[str, Any]) -> 
             GIVEN.get(name, {})
         )
         assert given["prepare"].endswith(f" {SPLITS[name]}")
+        starts = re.findall(r"--starts '(.*?\])'", given["prepare"])
+        assert bool(starts) == ("initial_weights" in GIVEN.get(name, {}))
+        for start in starts:
+            (told_start,) = json.loads(start)
+            assert Path(told_start.pop("shown")).name == "weights.pth"
+            assert told_start == {
+                "where": "study.csv, row 7",
+                "path": "weights_1",
+                "train_patch_size": None,
+                "features": None,
+            }
         assert given["check"].endswith(SPLITS[name].partition(" --split-seed")[0])
 
 

@@ -369,6 +369,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
     (folder / "held out.txt").write_text("it's_1_a\n")
     (folder / "folds.csv").write_text("case,fold\n")
+    (folder / "it's weights.pth").touch()
 
     def run(*args: str, strategies: str, gpu: int, cpu: int) -> Run:
         (folder / "site.config").write_text(SITE.format(gpu=gpu, cpu=cpu))
@@ -378,6 +379,8 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             shards=2, patch_size="4, 8, 8", stride=8, learning_rate="3e-3", group_pattern=r"^(it's_\d+)_",
             cleanup_work=True, publish_product="last", publish_labels="nifti",
             publish_predictions="test,pool,probabilities", test_cases="held out.txt", folds_file="folds.csv",
+            initial_weights=folder / "it's weights.pth", training_start="shrink_perturb", warm_epochs=1,
+            stop_training="plateau:3",
         )  # fmt: skip
 
     return run
@@ -510,6 +513,36 @@ def test_trainings_and_predictions_get_all_folds_in_order_and_their_settings(cal
     assert all(Path(call["--store"]).is_absolute() for call in trainings)
     assert len({call["--code"] for call in trainings}) == 1
     assert {call["--labels"] for call in trainings} == {f"{call['--node']}.h5" for call in trainings}
+
+
+def test_a_fold_goes_on_from_the_same_fold_of_the_node_before(calls: list[Call], first_run: Run) -> None:
+    """At cycle 0 it starts from the user's weights; strategies share that node, and each goes on from it."""
+    folders = {path.parent for path in (first_run.folder / "work").glob("*/*/.note.json")}
+    seen: dict[tuple[str, str], str] = {}
+    for folder in folders:
+        call = Call(folder / ".note.json")
+        if call.name != "train":
+            continue
+        node, fold = call["--node"], call["--fold"]
+        assert call["--stop-training"] == "plateau:3"
+        if node.endswith("c00"):
+            assert "--training-start" not in call and "--before" not in call and call["--epochs"] != "1"
+            assert call["--initial-weights"] == "weights/it's weights.pth"
+            continue
+        assert "--initial-weights" not in call
+        assert (call["--training-start"], call["--epochs"], call["--before"]) == ("shrink_perturb", "1", "before")
+        seen[node, fold] = "/".join((folder / "before").resolve().parts[-2:])
+    before = {"c01": "phantom-main-s7-c00", "c02": ""}
+    assert seen == {
+        (f"{stem}-{cycle}", fold): f"{before[cycle] or f'{stem}-c01'}/fold_{fold}"
+        for stem in {node.rpartition("-")[0] for node, _ in seen} for cycle in before for fold in "01"
+    }  # fmt: skip
+    assert len(seen) == 4 * 2 * 2
+    (prepare,) = [call for call in calls if call.name == "prepare"]
+    assert "--starts" not in prepare  # a trainer file may build another network, which TRAIN looks at
+    (check,) = [call for call in calls if call.name == "check"]
+    (row, *_) = json.loads(check["--rows"])
+    assert row["given"]["initial_weights"] == [f"{first_run.folder}/it's weights.pth", "given_2"]
 
 
 def test_who_trains_or_loads_networks_is_given_the_trainer(calls: list[Call]) -> None:

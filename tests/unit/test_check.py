@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from conftest import ROOT
 from decathlon import decathlon_head, write_decathlon_head
 
@@ -396,6 +397,19 @@ def test_first_patches_and_folds_that_are_given(phantom: Path, tmp_path: Path) -
     first, second = errors_of(phantom, tmp_path, rows=(replace(rows[0], where=""),))
     assert first.startswith("--start_queries old/query_c00.csv: not a query table")
     assert second.startswith("--folds_file splits.json: give the test set too (--test_cases), since folds are of the ")
+
+
+def test_weights_that_trainings_start_from(phantom: Path, tmp_path: Path) -> None:
+    """Whether it is a checkpoint of nnU-Net's; whether it fits a network, PREPARE knows."""
+    path = tmp_path / "given_1"
+    rows = (replace(row("study.csv, row 1"), given={"initial_weights": ("mine.pth", path)}),)
+    torch.save({"network_weights": {"w": torch.ones(1)}, "trainer_name": "nnUNetTrainer"}, path)
+    assert check(phantom, replace(SETTINGS, rows=rows), tmp_path / "sizes.json")["cases"] == 8
+    torch.save({"state_dict": {"w": torch.ones(1)}}, path)
+    assert errors_of(phantom, tmp_path, rows=rows) == [
+        "study.csv, row 1: initial_weights mine.pth: not a checkpoint of nnU-Net's, which holds network_weights and "
+        "trainer_name"
+    ]
 
 
 def test_the_test_folder_of_nnunet(raw: Path, tmp_path: Path) -> None:

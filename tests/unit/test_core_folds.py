@@ -169,3 +169,36 @@ def test_large_patients_go_first() -> None:
     for seed in range(10):
         fold_of = assign_folds({case: [] for case in groups}, groups, 2, np.random.default_rng(seed))
         assert np.bincount(list(fold_of.values())).tolist() == [6, 6]
+
+
+@given(seed=st.integers(0, 99), folds=st.integers(2, 4), before=st.integers(4, 8), more=st.integers(0, 8))
+def test_cases_that_stay_keep_their_fold_and_bring_their_patients_along(
+    seed: int, folds: int, before: int, more: int
+) -> None:
+    """What one network has trained on, the one that goes on from it never validates on."""
+    rng = np.random.default_rng(seed)
+    cases = [f"case_{i:02}" for i in range(before + more)]
+    groups = {case: f"patient_{i if i < folds else rng.integers(before + more)}" for i, case in enumerate(cases)}
+    classes_in = {case: sorted({*rng.integers(0, 3, 2).tolist()}) for case in cases}
+    first = {case: classes_in[case] for case in cases[:before]}
+    kept = assign_folds(first, groups, folds, np.random.default_rng(seed))
+    found = assign_folds(classes_in, groups, folds, np.random.default_rng(seed + 1), kept)
+    assert found.keys() == classes_in.keys()
+    assert {case: found[case] for case in kept} == kept
+    of_patient: dict[str, set[int]] = {}
+    for case, fold in found.items():
+        of_patient.setdefault(groups[case], set()).add(fold)
+    assert all(len(of) == 1 for of in of_patient.values())
+    assert set(found.values()) == set(range(folds))
+    if more == 0:
+        assert found == kept
+
+
+def test_a_class_that_one_fold_alone_holds_goes_to_another_with_the_next_patient() -> None:
+    classes_in = {"a": [0], "b": [1], "c": [0], "d": [1], "e": [1], "f": [0]}
+    groups = {case: case for case in classes_in}
+    for seed in range(20):
+        kept = {"a": 0, "b": 1, "c": 0}
+        found = assign_folds(classes_in, groups, 2, np.random.default_rng(seed), kept)
+        assert {found["d"], found["e"]} >= {0} and found["f"] == 1
+        assert sorted(found.values()).count(0) == 3

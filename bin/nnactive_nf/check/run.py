@@ -19,6 +19,7 @@ from nnactive_nf.core.files import write_json
 from nnactive_nf.core.given_folds import fold_errors, read_folds
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.held_out import held_out_errors, pool_without, unlabelled_errors
+from nnactive_nf.core.initial_weights import load_initial
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.raw import RawDataset, list_with_problems
@@ -144,13 +145,15 @@ def _budget_errors(settings: Settings, raw: RawDataset, pool: PoolSize) -> list[
 
 
 def _given_errors(row: Demands, groups: Mapping[str, str], held_out: Sequence[str]) -> list[str]:
-    """What is wrong with the files that a row gives first patches and folds by."""
+    """What is wrong with the files that a row gives first patches, folds and weights by."""
     errors = []
     for name, (shown, path) in row.given.items():
         where = f"--{name} {shown}"
         try:
             if name == "start_queries":
                 errors += _start_errors(read_query(path), row.budget.start_size, groups, held_out, where)
+            elif name == "initial_weights":
+                load_initial(path)
             else:
                 errors += fold_errors(read_folds(path, row.budget.folds), groups, held_out, where)
         except UserError as error:

@@ -14,7 +14,11 @@ TRIES = 100
 
 
 def assign_folds(
-    classes_in: Mapping[str, Sequence[int]], groups: Mapping[str, str], folds: int, rng: np.random.Generator
+    classes_in: Mapping[str, Sequence[int]],
+    groups: Mapping[str, str],
+    folds: int,
+    rng: np.random.Generator,
+    kept: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Validation fold of each labelled case (design, section 5).
 
@@ -29,6 +33,8 @@ def assign_folds(
         groups: patient of each case.
         folds: number of folds, 2 or more.
         rng: the stream of this (seed, cycle).
+        kept: fold of each case that stays in its fold, and with it all cases of its patient; the others are dealt round
+            them. A network that goes on from another's weights must not validate on what that one was trained on.
 
     Returns:
         Fold of each case; no fold is empty.
@@ -44,15 +50,16 @@ def assign_folds(
     sizes = {group: len(cases) for group, cases in members.items()}
     holders = _holders(classes_in, groups)
     shared = {index: patients for index, patients in holders.items() if len(patients) >= 2}
+    stay = {groups[case]: fold for case, fold in (kept or {}).items() if groups[case] in members}
 
     def in_one_fold(fold_of: Mapping[str, int]) -> int:
         return len(_only_folds(shared, fold_of))
 
-    best = _deal(sizes, shared, folds, rng)
+    best = _deal(sizes, shared, folds, rng, stay)
     for _ in range(TRIES):
         if in_one_fold(best) == 0:
             break
-        best = min(best, _deal(sizes, shared, folds, rng), key=in_one_fold)
+        best = min(best, _deal(sizes, shared, folds, rng, stay), key=in_one_fold)
     return {case: best[group] for group, cases in sorted(members.items()) for case in cases}
 
 
@@ -81,17 +88,21 @@ def _only_folds(holders: Mapping[int, set[str]], fold_of: Mapping[str, int]) -> 
 
 
 def _deal(
-    sizes: Mapping[str, int], holders: Mapping[int, set[str]], folds: int, rng: np.random.Generator
+    sizes: Mapping[str, int],
+    holders: Mapping[int, set[str]],
+    folds: int,
+    rng: np.random.Generator,
+    stay: Mapping[str, int],
 ) -> dict[str, int]:
-    """Fold of each patient, from the patients' numbers of cases and the patients that hold each class.
+    """Fold of each patient, from the patients' numbers of cases, those that hold each class, and those that stay.
 
     Equally rare classes take their turns in random order. No fold stays empty: a class withholds one fold at most, in
     which a patient of its is, so a patient goes to an empty fold as long as there is one, and there are enough.
     """
     order = list(sizes)
     rng.shuffle(order)
-    fold_of: dict[str, int] = {}
-    size = [0] * folds
+    fold_of = dict(stay)
+    size = [sum(sizes[group] for group, fold in stay.items() if fold == number) for number in range(folds)]
 
     def put(group: str, among: Sequence[int]) -> None:
         fold = min(among, key=lambda f: (size[f], f))

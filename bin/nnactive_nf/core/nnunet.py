@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,17 +210,23 @@ def _check_weights(path: Path, fold: FoldCheckpoint, trainer: TrainerFile | None
         raise UserError(f"{path}: it mirrors along axes {fold.mirror_axes}, which its network does not have")
 
 
-def load_torch(path: Path) -> dict[str, Any]:
+def load_torch(path: Path, stand_ins: Sequence[tuple[type, str]] = (), mapped: bool = False) -> dict[str, Any]:
     """Read a dictionary of tensors and plain values; nothing that a file brings along is executed.
 
     Checksums are looked at first, which torch writes and does not read.
+
+    Args:
+        path: the file.
+        stand_ins: classes that are made in place of what a file names, each with the name that it stands for.
+        mapped: leave tensors in the file until somebody looks at them.
     """
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(stand_ins)):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises many kinds for files that are damaged
         raise UserError(
             f"{path}: cannot be read as a checkpoint, it may be truncated ({type(error).__name__}: {one_line(error)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -58,6 +59,18 @@ class PatchSize(Zyx):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
         """Text to a tuple of three positive ints, larger than any image for `whole_image`."""
         return (1 << 30,) * 3 if value == "whole_image" else super().convert(value, param, ctx)
+
+
+class Plateau(click.ParamType):
+    """`plateau:N`, N epochs."""
+
+    name = "plateau:N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text."""
+        if not re.fullmatch(r"plateau:[1-9]\d{0,5}", str(value)):
+            self.fail(f"'{value}' is not plateau:N with a whole number N above 0", param, ctx)
+        return str(value)
 
 
 ZYX = Zyx()

@@ -33,6 +33,7 @@ from nnactive_nf.prepare.check import CaseFacts, check_case
 from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, kept_plans, plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
+from nnactive_nf.prepare.starts import NetworkStart, check_starts
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -56,6 +57,7 @@ class Settings:
     test_folder: bool = False
     people: bool = False
     plans: Path | None = None
+    starts: tuple[NetworkStart, ...] = ()
 
 
 def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
@@ -101,6 +103,7 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
     else:
         plans = kept_plans(settings.plans, settings.configuration, settings.planner, len(raw.channels))
         print("planned as before these cases came: patches that were handed out are voxels of that spacing")
+    check_starts(settings.starts, plans, settings.configuration, len(raw.channels))
 
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -20,12 +20,13 @@ from nnactive_nf.core.errors import UserError, one_line
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.given_folds import read_folds
 from nnactive_nf.core.gpu_lease import current_lease
-from nnactive_nf.core.labels import read_labels
+from nnactive_nf.core.labels import Labels, read_labels
 from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_device
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.trainer_file import TrainerFile, given_trainer
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
+from nnactive_nf.train.start import Start, previous_start, users_start
 from nnactive_nf.train.store import Given, TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
 from nnactive_nf.train.usage import Usage
@@ -33,6 +34,8 @@ from nnactive_nf.train.usage import Usage
 # A checkpoint is written when this many times what the last one took has passed, so writing costs 5% at most.
 CHECKPOINT_SPACING = 20
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+# Settings that came later: a training that is asked for none of them has the digest that it had before there were any.
+LATER = ("stop_training", "training_start")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Settings:
     batch_size: int | None
     optimiser: str
     learning_rate: float | None
+    stop_training: str | None = None
+    training_start: str | None = None
+
+    @property
+    def patience(self) -> int | None:
+        """Epochs without a better online Dice after which a training ends."""
+        return None if self.stop_training is None else int(self.stop_training.removeprefix("plateau:"))
+
+    def rests_on(self) -> dict[str, Any]:
+        """What a training's digest counts of them."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in LATER}
 
 
 class StoppedError(Exception):
@@ -72,6 +86,8 @@ def train(
     out: Path,
     trainer_file: Path | None = None,
     folds_file: Path | None = None,
+    initial_weights: Path | None = None,
+    before: Path | None = None,
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -87,6 +103,8 @@ def train(
         out: folder to make: `checkpoint.pth`, `training.json`.
         trainer_file: the user's trainer, a subclass of ours; None trains with ours.
         folds_file: folds that are given, see `nnactive_nf.core.given_folds`; without it they are dealt.
+        initial_weights: nnU-Net's checkpoint to start from, see `nnactive_nf.core.initial_weights`.
+        before: TRAIN's folder of this fold of the node before, from which `training_start` goes on.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -101,7 +119,7 @@ def train(
     plans = training_plans(
         dataset.plans, dataset.configuration, settings.train_patch_size, settings.features, settings.batch_size
     )
-    rests_on = asdict(settings) | {
+    rests_on = settings.rests_on() | {
         "labels": labels.digest(), "dataset": dataset.digest_of(labels.masks), "plans": plans, "code": code,
         "groups": {case: dataset.groups[case] for case in labels.masks},
     }  # fmt: skip
@@ -111,9 +129,15 @@ def train(
     given_folds = None if folds_file is None else _given_folds(folds_file, settings.folds, labels.masks)
     if given_folds is not None:
         rests_on["fold_of"] = given_folds
+    asked = Given(plans, dataset.configuration, dataset.nnunet_json, own.network_by if own else "")
+    start = _start(settings, initial_weights, before, asked, own)
+    if start is not None:
+        rests_on["start"] = start.digest
+    fold_of = given_folds
+    if start is not None and start.fold_of:
+        fold_of = rests_on["fold_of"] = _folds_that_stay(dataset, labels, settings, start.fold_of, given_folds)
     place = TrainingStore(store, training_digest(rests_on))
     ids = {"node": node, "fold": settings.fold}
-    asked = Given(plans, dataset.configuration, dataset.nnunet_json, own.network_by if own else "")
     if place.finished(asked, own):
         print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
         place.deliver(out, ids)
@@ -123,13 +147,37 @@ def train(
         classes_in = write_training_folder(
             Path(folder), dataset, labels, tuple(plans["configurations"][dataset.configuration]["patch_size"])
         )
-        fold_of = given_folds or assign_folds(
+        fold_of = fold_of or assign_folds(
             classes_in, dataset.groups, settings.folds, stream(settings.seed, settings.cycle, "folds")
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, [*dataset.classes.named]):
             print(line, flush=True)
-        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own)
+        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own, start)
     place.deliver(out, ids)
+
+
+def _start(
+    settings: Settings, initial_weights: Path | None, before: Path | None, asked: Given, own: TrainerFile | None
+) -> Start | None:
+    """Where the weights come from; None where they are drawn."""
+    if settings.training_start is not None:
+        if before is None:
+            raise UserError(f"--training-start {settings.training_start}: --before must name the fold to go on from")
+        return previous_start(before, settings.fold, settings.training_start == "shrink_perturb", asked, own)
+    return None if initial_weights is None else users_start(initial_weights)
+
+
+def _folds_that_stay(
+    dataset: Dataset, labels: Labels, settings: Settings, before: Mapping[str, int], given: Mapping[str, int] | None
+) -> dict[str, int]:
+    """Fold of each labelled case where those of the node before keep theirs; `UserError` where given ones differ."""
+    if given is not None:
+        if moved := sorted(case for case in before.keys() & given.keys() if before[case] != given[case]):
+            raise UserError(f"--folds-file: case {moved[0]} was in fold {before[moved[0]]} for the node before")
+        return dict(given)
+    classes_in = {case: dataset.classes.held(labels.masks[case]) for case in sorted(labels.masks)}
+    rng = stream(settings.seed, settings.cycle, "folds")
+    return assign_folds(classes_in, dataset.groups, settings.folds, rng, before)
 
 
 def _given_folds(path: Path, folds: int, labelled: Iterable[str]) -> dict[str, int]:
@@ -188,6 +236,7 @@ def _train_fold(
     device: torch.device,
     place: TrainingStore,
     own: TrainerFile | None = None,
+    start: Start | None = None,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
     train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
@@ -195,7 +244,7 @@ def _train_fold(
         print(f"fold {settings.fold}: no case of it is labelled; its training sees all that are and validates on them")
     schedule = Schedule(
         settings.epochs, settings.iterations, settings.optimiser,
-        settings.learning_rate or LEARNING_RATES[settings.optimiser],
+        settings.learning_rate or LEARNING_RATES[settings.optimiser], settings.patience,
     )  # fmt: skip
 
     def untrained() -> ActiveTrainer:
@@ -203,6 +252,8 @@ def _train_fold(
             dict(plans, continue_training=False), dataset.configuration, settings.fold, dataset.nnunet_json, device
         )
         trainer.set_up(folder, train_cases, val_cases, schedule, settings.seed, settings.cycle)
+        if start is not None:
+            start.give(trainer)
         return trainer
 
     with _blamed(own):
@@ -212,6 +263,7 @@ def _train_fold(
     print(
         f"fold {settings.fold}: {len(train_cases)} cases to train on, {len(val_cases)} to validate, on {device.type}, "
         f"patch {trainer.configuration_manager.patch_size}, batch {trainer.configuration_manager.batch_size}"
+        + ("" if start is None else f"; {start.told}")
     )
     resumed_from: list[int] = []
     seconds_before = 0.0
@@ -245,10 +297,12 @@ def _train_fold(
             digest=place.digest, network_by=own.network_by if own else "",
         ),
         {
-            "digest": place.digest, "device": device.type, "epochs": settings.epochs, "train_cases": train_cases,
+            "digest": place.digest, "device": device.type, "epochs": trainer.num_epochs, "train_cases": train_cases,
             "val_cases": val_cases, "seconds": round(seconds(), 1), "resumed_from": resumed_from,
-            "curve": trainer.curve,
+            "curve": trainer.curve, "fold_of": dict(fold_of),
         }
+        | ({} if trainer.ending is None else {"plateau": trainer.ending.at})
+        | ({} if start is None else {"start": start.kind, "start_sha256": start.digest})
         | ({"trainer": own.trainer.__name__, "trainer_sha256": own.digest} if own else {})
         | ({"gpu_lease": lease.record()} if lease else {})
         | usage.record(),

@@ -22,21 +22,29 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.seeds import seed_sequence
 from nnactive_nf.train.data import AnnotatedPatchLoader
+from nnactive_nf.train.plateau import Ending, ending_of
 
 # Learning rates where none is given: nnU-Net's own, and one at which AdamW learns small data sets in minutes.
 LEARNING_RATES = {"sgd": 1e-2, "adamw": 3e-3}
 # nnU-Net validates on 50 batches per 250 training batches.
 VALIDATION_SHARE = 0.2
+# Shrink and perturb (Ash & Adams 2020): what is left of a weight, and the standard deviation of what is added to it.
+SHRINK, PERTURB = 0.6, 0.01
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how a training runs; names as in `nextflow_schema.json`."""
+    """How long and how a training runs; names as in `nextflow_schema.json`.
+
+    Attributes:
+        patience: epochs without a better online Dice that end a training; None runs all epochs.
+    """
 
     epochs: int
     iterations: int
     optimiser: str
     learning_rate: float
+    patience: int | None = None
 
 
 class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
@@ -46,6 +54,9 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
 
     Set up by `set_up` before `run`; the constructor is nnU-Net's, since nnU-Net reads its arguments' names.
     """
+
+    patience: int | None = None
+    ending: Ending | None = None
 
     def __init__(
         self,
@@ -69,7 +80,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         """Say what to train on and how; draws the initial weights from the seed."""
         self.preprocessed_dataset_folder = str(folder)
         self.train_cases, self.val_cases = list(train_cases), list(val_cases)
-        self.num_epochs = schedule.epochs
+        self.num_epochs, self.patience = schedule.epochs, schedule.patience
         self.num_iterations_per_epoch = schedule.iterations
         self.num_val_iterations_per_epoch = max(1, round(VALIDATION_SHARE * schedule.iterations))
         self.initial_lr = schedule.learning_rate
@@ -81,6 +92,25 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         self.initialize()
         if self.device.type == "cpu" and self._unchanged("build_network_architecture"):
             self._channels_last()
+
+    def start_from(self, weights: Mapping[str, torch.Tensor], shrink: bool = False) -> None:
+        """Put weights in place of those that were drawn, which stay where there are none.
+
+        Args:
+            weights: tensors by their names in the network.
+            shrink: shrink all of the network's weights and add noise to them, w <- SHRINK w + N(0, PERTURB^2), which is
+                drawn on the CPU, so that it is the same wherever the training runs.
+        """
+        module = self._module()
+        module.load_state_dict(module.state_dict() | dict(weights))
+        if not shrink:
+            return
+        sequence = seed_sequence(self.seed, self.cycle, "train", self.fold, "shrink_perturb")
+        noise = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+        with torch.no_grad():
+            for parameter in module.parameters():
+                drawn = torch.randn(parameter.shape, generator=noise)
+                parameter.mul_(SHRINK).add_(drawn.to(parameter), alpha=PERTURB)
 
     def _unchanged(self, name: str) -> bool:
         """Whether a method is the one that this class has, not that of a user's trainer."""
@@ -199,7 +229,8 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
     def _epoch(self, check_interrupt: Callable[[], None]) -> None:
         begin = time.monotonic()
         self.network.train()
-        self.lr_scheduler.step(self.current_epoch)
+        epoch = self.current_epoch
+        self.lr_scheduler.step(epoch if self.ending is None else self.ending.position(epoch))
         train: list[float] = []
         for _ in range(self.num_iterations_per_epoch):
             check_interrupt()
@@ -228,6 +259,15 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         )
         self.current_epoch += 1
         self.loop_seconds += time.monotonic() - begin
+        self._end_early()
+
+    def _end_early(self) -> None:
+        """Bring the end nearer where the curve says that the training no longer improves."""
+        if self.patience is None or self.ending is not None:
+            return
+        self.ending = ending_of(self.curve, self.patience, self.num_epochs)
+        if self.ending is not None:
+            self.num_epochs = self.ending.epochs
 
     def _with_loss(self, losses: list[float], loss: float) -> None:
         """Add a loss, if it is a number. Once it is none the network's weights are none either, whatever comes after.
@@ -275,6 +315,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             self.grad_scaler.load_state_dict(state["scaler"])
         self.curve = [dict(epoch) for epoch in state["curve"]]
         self.current_epoch = int(state["epoch"])
+        self._end_early()
         if [epoch["epoch"] for epoch in self.curve] != list(range(self.current_epoch)):
             raise ValueError("its curve is not that of its epochs")
         if not 0 < self.current_epoch <= self.num_epochs:
