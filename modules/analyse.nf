@@ -16,6 +16,7 @@ process ANALYSE {
     path 'queries/*' // <node>.csv
     path 'oracle/*' // oracle_<dataset>.h5
     path 'training/*' // <node>-f<fold>.json
+    path stopped, stageAs: 'stopped/*' // <node that is not made>.csv of trajectories that have stopped, if any
     val code
 
     output:
@@ -25,7 +26,7 @@ process ANALYSE {
     """
     # code ${code}
     analyse.py --design ${design} --metrics metrics --labels labels --queries queries --oracle oracle \\
-        --training training ${full ? '--full-reference full' : ''} --out tables
+        --training training ${full ? '--full-reference full' : ''} ${stopped ? '--stopped stopped' : ''} --out tables
     """
 
     stub:
