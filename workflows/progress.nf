@@ -41,7 +41,7 @@ workflow PROGRESS {
     metrics.mix(stopped).subscribe(
         onNext: { node, file ->
             if( file.name.endsWith('.csv') ) {
-                told.stopped[node.id] = [node: node, why: file.size() ? file.splitCsv(header: true)[0].why : 'stopped'] // empty: -stub-run
+                told.stopped[node.id] = [node: node, why: file.size() ? file.splitCsv(header: true, quote: '"')[0].why : 'stopped'] // empty: -stub-run
                 log.info(stop_line(plan, seen, node))
                 return
             }
@@ -52,7 +52,7 @@ workflow PROGRESS {
                 log.info(dice_line(plan, seen, node))
         },
         onComplete: {
-            if( seen.evaluated.size() + not_made(plan, seen.stopped).size() == seen.total )
+            if( is_complete(plan, seen) )
                 log.info(summary(plan, seen))
         },
     )
@@ -65,7 +65,7 @@ def end_text(plan, values, told) {
     if( workflow.success && told.awaited )
         return waiting_text(plan, values, told)
     if( workflow.success )
-        return lost_text(plan, told) ?: (["Done. The report is ${file(outdir)}/report.html"] + stop_lines(told) + left_over(plan, outdir)).join('\n')
+        return lost_text(plan, told) ?: (["Done. The report is ${file(outdir)}/report.html"] + stop_lines(told) + left_over(plan, outdir, told)).join('\n')
     def report = file("${outdir}/report.html")
     def old = report.exists() && report.lastModified() < workflow.start.toInstant().toEpochMilli() ? " Until then ${report} is an earlier run's." : ''
     if( workflow.errorMessage ==~ /SIG[A-Z]+/ )
@@ -112,8 +112,8 @@ def waiting_text(plan, values, told) {
 }
 
 // A line that names nodes of earlier runs whose files stand beside this run's; none where there are none.
-def left_over(plan, outdir) {
-    def old = files("${outdir}/metrics/*.json")*.baseName.sort() - node_ids(plan)
+def left_over(plan, outdir, told) {
+    def old = files("${outdir}/metrics/*.json")*.baseName.sort() - (node_ids(plan) - not_made(plan, told.stopped))
     old ? ["Beside it ${outdir} still holds ensembles of earlier runs, which it leaves out: ${some(old)}"] : []
 }
 
@@ -131,13 +131,18 @@ def is_older(path) {
 def tell_earlier_when_quiet(plan, seen) {
     def number = seen.count.incrementAndGet()
     seen.clock.runAfter(5000) {
-        if( seen.count.get() == number && seen.evaluated.size() < seen.total ) {
+        if( seen.count.get() == number && !is_complete(plan, seen) ) {
             log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
             seen.waiting.values().findAll { node -> !seen.evaluated.containsKey(node.id) }.sort { node -> node.id }
                 .each { node -> log.info(training_line(plan, seen, node)) }
             seen.waiting.clear()
         }
     }
+}
+
+// Whether all is evaluated that is to be.
+def is_complete(plan, seen) {
+    seen.evaluated.size() + not_made(plan, seen.stopped).size() == seen.total
 }
 
 def earlier(seen) {
@@ -219,7 +224,8 @@ def summary(plan, seen) {
     def shown = ends.size() > 24 ? [] : ends.findAll { line -> !line.contains(null) }
     def width = shown.collect { line -> line[0].size() }.max()
     def lines = shown.collect { name, first, last -> "${name.padRight(width)}  ${decimals(first)}  ${decimals(last)}" }
-    def stops = seen.stopped ? ", ${seen.stopped.size()} trajectories have stopped before the plan's end" : ''
+    def many = seen.stopped.size()
+    def stops = many ? ", ${many} ${many == 1 ? 'trajectory has' : 'trajectories have'} stopped before the plan's end" : ''
     (["All ${seen.evaluated.size()} ensembles are evaluated${taken}${stops}." + (lines ? ' Mean Dice at the start and at the end:' : '')] + lines).join('\n')
 }
 
