@@ -48,7 +48,7 @@ workflow {
     }
     schedule_warnings(values, rows).each { line -> log.warn(line) }
     def plan = plan_rows(rows)
-    def told = ['evaluated', 'awaited'].collectEntries { name -> [name, new java.util.concurrent.ConcurrentHashMap()] }
+    def told = ['evaluated', 'awaited', 'stopped'].collectEntries { name -> [name, new java.util.concurrent.ConcurrentHashMap()] }
     ACTIVE_LEARNING(plan, values, told)
 
     workflow.onComplete = {

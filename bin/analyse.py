@@ -23,6 +23,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--full-reference", type=FOLDER, help="Folder with metrics.json files of trainings on full labels.")
 @click.option("--training", type=FOLDER, help="Folder with training.json files: run times.")
 @click.option("--agreement", type=FOLDER, help="Folder with tables of agreement: <node>.csv.")
+@click.option("--stopped", type=FOLDER, help="Folder with tables of trajectories that have stopped (<node>.csv).")
 @click.option("--alpha", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True))
 @click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(1), help="Draws of the ranks.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tables.")
@@ -36,12 +37,13 @@ def main(
     full_reference: Path | None,
     training: Path | None,
     agreement: Path | None,
+    stopped: Path | None,
     alpha: float,
     bootstrap: int,
     out: Path,
 ) -> None:
     """Work out the tables and statistics of a study."""
-    study = read_study(Design.read(design), metrics, labels, queries, oracle, full_reference, training)
+    study = read_study(Design.read(design), metrics, labels, queries, oracle, full_reference, training, stopped)
     if agreement is not None:
         study.agreement = read_agreement(agreement)
     tables = analyse(study, out, alpha, bootstrap)

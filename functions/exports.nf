@@ -20,9 +20,9 @@ def is_last(plan, node) {
     next_strategies(plan, node).isEmpty()
 }
 
-// Whether a node may be the best of its data set and regime, and somebody asks for that.
-def may_be_best(plan, node) {
-    row_of(plan, node).publish_product == 'best' && is_last(plan, node)
+// Whether somebody asks for the best of a node's data set and regime.
+def wants_best(plan, node) {
+    row_of(plan, node).publish_product == 'best'
 }
 
 // How many such nodes a node's data set and regime have.
@@ -32,10 +32,9 @@ def last_nodes(plan, node) {
 }
 
 // The exports of a node from its folds (or, as the best one, from `best`), its maps of these names, or its labels. Maps that
-// lie in another file too, with more beside them, are exported from there.
-def exports_of(plan, node, source, names) {
+// lie in another file too, with more beside them, are exported from there. `last`: whether its trajectory ends with it.
+def exports_of(plan, node, source, names, last) {
     def row = row_of(plan, node)
-    def last = is_last(plan, node)
     def (trajectory, cycle) = (node.id =~ /(.*)-(c\d+)$/)[0].drop(1)
     def model = [what: 'model', out: "product/${last ? trajectory : node.id}/model"] + row.subMap(['mirroring']) + [tile_step: row.test_tile_step]
     def wanted = [
@@ -48,11 +47,16 @@ def exports_of(plan, node, source, names) {
     wanted[source].collect { settings -> settings + [node: node.id] }
 }
 
+// What is exported more of a node by which a trajectory has stopped: what is of last nodes alone.
+def exports_of_stopped(plan, node, source) {
+    exports_of(plan, node, source, '', true) - exports_of(plan, node, source, '', false)
+}
+
 // The segmentations of the pool, made of each trajectory's last node; null where nobody asks for them.
-def pool_settings(plan, node) {
+def pool_settings(plan, node, last) {
     def row = row_of(plan, node)
     def forms = listed(row.publish_predictions)
-    def asked = 'pool' in forms && is_last(plan, node)
+    def asked = 'pool' in forms && last
     asked ? [what: 'predictions', node: node.id, tile_step: row.test_tile_step, probabilities: 'probabilities' in forms ?: null, out: "predictions/${node.id}/pool"] +
         row.subMap(['mirroring', 'device']) : null
 }
@@ -67,9 +71,9 @@ def test_predictions(row, node) {
 def product_counts(row) {
     def nodes = plan_nodes([row])
     def exports = nodes.collectMany { node ->
-        ['folds', 'labels'].collectMany { source -> exports_of([row], node, source, '') } +
-            map_sets([row], node).collectMany { names -> exports_of([row], node, 'maps', names) }
+        ['folds', 'labels'].collectMany { source -> exports_of([row], node, source, '', is_last([row], node)) } +
+            map_sets([row], node).collectMany { names -> exports_of([row], node, 'maps', names, is_last([row], node)) }
     }
     def best = row.publish_product == 'best' ? 1 : 0
-    [exports: exports.size() + best, segments: nodes.count { node -> pool_settings([row], node) }]
+    [exports: exports.size() + best, segments: nodes.count { node -> pool_settings([row], node, is_last([row], node)) }]
 }

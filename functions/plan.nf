@@ -138,6 +138,17 @@ def readers_of(plan, trajectory) {
     trajectory.cycle == 1 ? row_of(plan, trajectory).strategies.count { strategy -> strategy.maps == maps } : 1
 }
 
+// The trajectories that ask for labels after a node, cycle after cycle.
+def later_trajectories(plan, node) {
+    next_trajectories(plan, node).collectMany { trajectory -> [trajectory] + later_trajectories(plan, node_of(plan, trajectory)) }
+}
+
+// The node whose labels those of a later one would be added to.
+def node_before(plan, node) {
+    def (cycle, strategy) = [node.cycle - 1, node.cycle > 1 ? node.strategy : '']
+    node + [id: node_id(row_of(plan, node), strategy, node.seed, cycle), cycle: cycle, strategy: strategy]
+}
+
 // The node that a trajectory's labels make.
 def node_of(plan, trajectory) {
     def strategy = trajectory.cycle > 0 ? trajectory.strategy : ''

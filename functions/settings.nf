@@ -23,7 +23,7 @@ def download_inputs(row) {
 def check_settings(rows) {
     def loops = rows.findAll { row -> !row.whole_pool }.collect { row ->
         row.subMap(['where', 'folds', 'start_size', 'query_size', 'patch_size', 'patches_per_image', 'start_strategy']) +
-            [strategies: row.strategies*.name, given: given_settings(rows, row)]
+            [strategies: row.strategies*.name, given: given_settings(rows, row)] + row.subMap(['stop']).findAll { _name, rules -> rules }
     }
     [
         name: rows[0].dataset,
@@ -93,6 +93,10 @@ def views_settings(row, trajectory, node) {
 
 def annotate_settings(row, trajectory, node) {
     [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy, free_background: row.free_background ?: null]
+}
+
+def stop_settings(row, trajectory) {
+    [trajectory: trajectory.id, rules: row.stop]
 }
 
 // The user's trainer, or []. It trains, and all that loads its networks is given it, since it may have built them.

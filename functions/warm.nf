@@ -2,7 +2,7 @@
  * Trainings that go on from the same fold of the node before (--training_start previous, shrink_perturb), and the user's
  * weights that others start from (--initial_weights).
  */
-include { next_strategies ; node_id ; plan_nodes ; row_of } from './plan.nf'
+include { next_strategies ; plan_nodes ; row_of } from './plan.nf'
 
 // Whether a training of a node goes on from another. At cycle 0 there is none, nor for the whole pool.
 def goes_on(row, node) {
@@ -12,11 +12,6 @@ def goes_on(row, node) {
 // Whether trainings of a plan go on from others.
 def is_warm(plan) {
     plan.any { row -> goes_on(row, [cycle: row.cycles - 1]) }
-}
-
-// The id of the node whose trainings a node's go on from. At cycle 0 all strategies share it.
-def node_before(row, node) {
-    node_id(row, node.strategy, node.seed, node.cycle - 1)
 }
 
 // Whether trainings of later nodes go on from a node's.

@@ -17,6 +17,7 @@ process ANALYSE {
     path 'oracle/*' // oracle_<dataset>.h5
     path 'training/*' // <node>-f<fold>.json
     path agreement, stageAs: 'agreement/*' // <node>.csv of patches that several people have read, if any
+    path stopped, stageAs: 'stopped/*' // <node that is not made>.csv of trajectories that have stopped, if any
     val code
 
     output:
@@ -26,7 +27,7 @@ process ANALYSE {
     """
     # code ${code}
     analyse.py --design ${design} --metrics metrics --labels labels --queries queries --oracle oracle \\
-        --training training ${agreement ? '--agreement agreement ' : ''}${full ? '--full-reference full' : ''} --out tables
+        --training training ${full ? '--full-reference full' : ''} ${agreement ? '--agreement agreement' : ''} ${stopped ? '--stopped stopped' : ''} --out tables
     """
 
     stub:

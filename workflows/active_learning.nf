@@ -6,11 +6,11 @@
  * functions/plan.nf. They are the keys by which channels are joined.
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
+include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_before ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
 include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
 include { by_people ; handed_out ; handed_out_reserve ; has_test_set ; kept_plans } from '../functions/people.nf'
-include { goes_on ; is_gone_on_from ; is_warm ; node_before ; warm_trainings ; weights_files } from '../functions/warm.nf'
+include { goes_on ; is_gone_on_from ; is_warm ; warm_trainings ; weights_files } from '../functions/warm.nf'
 include { needs_of } from '../functions/resources.nf'
 include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
@@ -31,6 +31,7 @@ include { CLEANUP } from './cleanup.nf'
 include { PEOPLE } from './people.nf'
 include { PRODUCTS } from './products.nf'
 include { PROGRESS } from './progress.nf'
+include { STOPS } from './stops.nf'
 
 workflow ACTIVE_LEARNING {
     take:
@@ -85,12 +86,13 @@ workflow ACTIVE_LEARNING {
     // [node, label masks] as ANNOTATE sends them round, up to the last that the plan holds. Nextflow's manual says that a
     // process must not feed a topic that it reads, or the run hangs, since such a topic never closes. Here `take` closes
     // it: its number must be right, and no task may be passed over (functions/site.nf). RECEIVE's word that people are
-    // awaited, a table, stands for all that cannot be made until then.
+    // awaited, a table, stands for all that cannot be made until then, and STOP's for all that is not to be made.
     rounds = channel.topic('labels')
         .flatMap { node, file -> file.name.endsWith('.h5') ? [[node, file]] : owed_nodes(plan, node).collect { owed -> [owed, file] } }
         .take(annotation_rounds(plan))
         .branch { _node, file ->
             made: file.name.endsWith('.h5')
+            stopped: file.parent.name == 'stopped'
             awaited: true
         }
     labels = rounds.made
@@ -109,15 +111,15 @@ workflow ACTIVE_LEARNING {
     }
 
     // [[node's id, fold], folder] of the folds that others go on from. As with the labels, `take` ends the topic that TRAIN
-    // feeds. What waits for people is as good as trained: nothing that goes on from it will come.
-    awaited = rounds.awaited.flatMap { node, _file -> (0..<row_of(plan, node).folds).collect { fold -> [node, fold, []] } }
-    trained = (is_warm(plan) ? channel.topic('trained').mix(awaited) : channel.empty())
+    // feeds. What waits for people or has stopped is as good as trained: nothing that goes on from it will come.
+    not_made = rounds.awaited.mix(rounds.stopped).flatMap { node, _file -> (0..<row_of(plan, node).folds).collect { fold -> [node, fold, []] } }
+    trained = (is_warm(plan) ? channel.topic('trained').mix(not_made) : channel.empty())
         .filter { node, _fold, _folder -> is_gone_on_from(plan, node) }
         .take(warm_trainings(plan))
         .filter { _node, _fold, folder -> folder }
         .map { node, fold, folder -> [[node.id, fold], folder] }
     warm = folds.warm
-        .map { item -> [[node_before(row_of(plan, item[0]), item[0]), item[1]]] + item }
+        .map { item -> [[node_before(plan, item[0]).id, item[1]]] + item }
         .combine(trained, by: 0)
         .map { _key, node, fold, settings, images, masks, trainer, folds_file, weights, _none, need, before ->
             [node, fold, settings, images, masks, trainer, folds_file, weights, before, need]
@@ -177,7 +179,7 @@ workflow ACTIVE_LEARNING {
         [trajectory, settings, images, masks, files, seen, strategy.own ? file(row.strategy_file) : [], start, need.query]
     }
     QUERY(queries, code_digest('query'))
-    query_tables = QUERY.out.queries.mix(
+    proposed = QUERY.out.queries.mix(
         wanted_queries.handed_out.map { trajectory, _masks, _files ->
             def node = node_of(plan, trajectory)
             [trajectory, kept_file(handed_out(values, node), "${node.id}.csv")]
@@ -186,6 +188,8 @@ workflow ACTIVE_LEARNING {
     reserves = QUERY.out.reserves.mix(
         wanted_queries.handed_out.map { trajectory, _masks, _files -> [trajectory, kept_file(handed_out_reserve(values, node_of(plan, trajectory)))] }
     )
+    STOPS(plan, proposed, asked, EVALUATE.out.metrics)
+    query_tables = STOPS.out.going
     queried = with_dataset(query_tables.join(asked), prepared)
 
     // [trajectory, settings, prepared folder, query, uncertainty maps or [], memory], where pictures are wanted
@@ -217,16 +221,17 @@ workflow ACTIVE_LEARNING {
         [node, [node: node.id, cycle: 0], images, oracle, [], [], need.annotate]
     }
     ANNOTATE(answers.mix(whole_pools), code_digest('annotate'))
-    PROGRESS(plan, labels, EVALUATE.out.metrics, rounds.awaited, told)
+    stopped = rounds.stopped.filter { node, table -> table.baseName == node.id }
+    PROGRESS(plan, labels, EVALUATE.out.metrics, rounds.awaited, stopped, told)
 
     // [uncertainty maps that a query, and pictures of it, have read, how many queries read them]
-    read = (values.view_patches ? VIEWS.out : QUERY.out.queries).join(asked)
+    read = (values.view_patches ? VIEWS.out.mix(STOPS.out.stopped) : QUERY.out.queries).join(asked)
         .filter { _trajectory, _made, _masks, files -> files && values.cleanup_work }
         .map { trajectory, _made, _masks, files -> [files, readers_of(plan, trajectory)] }
     CLEANUP(read)
 
     // The run's own protocol: the same text for the same plan and parameters, so that nothing runs anew for it
-    design_file = (by_people(values) ? EVALUATE.out.metrics.map { node, _file -> node.id }.toSortedList() : channel.of(null))
+    design_file = (by_people(values) || plan.any { row -> row.stop } ? EVALUATE.out.metrics.map { node, _file -> node.id }.toSortedList() : channel.of(null))
         .map { made -> ['design.json', json(design(plan, made))] }
         .collectFile()
     parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
@@ -234,7 +239,7 @@ workflow ACTIVE_LEARNING {
     case_tables = prepared.map { dataset, images, _oracle, _reference, _need -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))
 
-    PRODUCTS(plan, prepared.join(folders), ensembles, EVALUATE.out.metrics, maps, labels)
+    PRODUCTS(plan, prepared.join(folders), ensembles, EVALUATE.out.metrics, maps, labels, stopped.map { node, _table -> node_before(plan, node) })
 
     metrics = EVALUATE.out.metrics.branch { node, _file ->
         reference: row_of(plan, node).whole_pool
@@ -250,6 +255,7 @@ workflow ACTIVE_LEARNING {
         by_name(prepared.map { _dataset, _images, oracle, _reference, _need -> oracle }),
         by_name(TRAIN.out.curves),
         by_name(PEOPLE.out.agreement),
+        by_name(stopped.map { _node, table -> table }),
         code_digest('analyse'),
     )
     REPORT(

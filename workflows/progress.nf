@@ -11,13 +11,16 @@ workflow PROGRESS {
     labels // [node, label masks]
     metrics // [node, metrics]
     awaited // [node, table of what people have delivered], for nodes that wait and all that follow from them
-    told // filled here: evaluated, id of a node -> [older, dice]; awaited, id of a node -> [node, patches, those not there]
+    stopped // [first node that is not made, table that says why], for trajectories that have stopped
+    told // filled here: evaluated, id of a node -> [older, dice]; awaited, id of a node -> [node, patches, those not there];
+    // stopped, id of a node -> [node, why]
 
     main:
     def seen = [
         total: annotation_rounds(plan),
         width: name_width(plan),
         evaluated: told.evaluated,
+        stopped: told.stopped,
         waiting: new java.util.concurrent.ConcurrentHashMap(), // id of a node -> the node, its labels of an earlier run
         count: new java.util.concurrent.atomic.AtomicInteger(),
         clock: new java.util.Timer(true),
@@ -35,8 +38,13 @@ workflow PROGRESS {
         def patches = table.size() ? table.splitCsv(header: true).findAll { row -> row.case && row.state != 'reserve' } : [] // empty: -stub-run
         told.awaited[node.id] = [node: node, patches: patches.count { row -> !row.stands_for }, missing: patches.count { row -> !(row.state in ['done', 'refused']) }]
     }
-    metrics.subscribe(
+    metrics.mix(stopped).subscribe(
         onNext: { node, file ->
+            if( file.name.endsWith('.csv') ) {
+                told.stopped[node.id] = [node: node, why: file.size() ? file.splitCsv(header: true, quote: '"')[0].why : 'stopped'] // empty: -stub-run
+                log.info(stop_line(plan, seen, node))
+                return
+            }
             seen.evaluated[node.id] = [older: is_older(file), dice: mean_dice(file)]
             if( is_older(file) )
                 tell_earlier_when_quiet(plan, seen)
@@ -44,7 +52,7 @@ workflow PROGRESS {
                 log.info(dice_line(plan, seen, node))
         },
         onComplete: {
-            if( seen.evaluated.size() == seen.total )
+            if( is_complete(plan, seen) )
                 log.info(summary(plan, seen))
         },
     )
@@ -57,7 +65,7 @@ def end_text(plan, values, told) {
     if( workflow.success && told.awaited )
         return waiting_text(plan, values, told)
     if( workflow.success )
-        return lost_text(plan, told) ?: (["Done. The report is ${file(outdir)}/report.html"] + left_over(plan, outdir)).join('\n')
+        return lost_text(plan, told) ?: (["Done. The report is ${file(outdir)}/report.html"] + stop_lines(told) + left_over(plan, outdir, told)).join('\n')
     def report = file("${outdir}/report.html")
     def old = report.exists() && report.lastModified() < workflow.start.toInstant().toEpochMilli() ? " Until then ${report} is an earlier run's." : ''
     if( workflow.errorMessage ==~ /SIG[A-Z]+/ )
@@ -73,8 +81,24 @@ def reasons() {
 // What is wrong with a run in which no task was a fault, or nothing: a failed one was passed over, by a configuration in
 // which that was not to be seen beforehand.
 def lost_text(plan, told) {
-    def lost = node_ids(plan) - told.evaluated.keySet() - told.awaited.values().collectMany { wait -> owed_nodes(plan, wait.node)*.id }
+    def lost = node_ids(plan) - told.evaluated.keySet() - not_made(plan, told.awaited) - not_made(plan, told.stopped)
     lost ? "The run has failed: a failed task was passed over, and errorStrategy must not do that ('ignore'). ${lost.size()} of ${annotation_rounds(plan)} ensembles were not evaluated: ${some(lost)}" : ''
+}
+
+// Ids of all that is not made since these nodes are not.
+def not_made(plan, nodes) {
+    nodes.values().collectMany { one -> owed_nodes(plan, one.node)*.id }
+}
+
+// When and why trajectories have stopped before the plan's end, a line for each of the first ones.
+def stop_lines(told) {
+    def stops = told.stopped.values().sort { stop -> stop.node.id }
+    def lines = stops.take(5).collect { stop -> "${trajectory_of(stop.node)} has stopped after cycle ${stop.node.cycle - 1}: ${stop.why}" }
+    lines + (stops.size() > 5 ? ["and ${stops.size() - 5} more have stopped: tables/stopped.csv"] : [])
+}
+
+def trajectory_of(node) {
+    node.id.replaceFirst(/-c\d+$/, '')
 }
 
 // What people are to do before the run can go on.
@@ -84,12 +108,12 @@ def waiting_text(plan, values, told) {
         ["${wait.missing} of ${wait.patches} patches of cycle ${wait.node.cycle} are to be labelled: ${folder}/README.md",
          "  put the files in ${file(delivery_folder(values, wait.node))}; what is missing or wrong stands in ${folder}/deliveries.csv"]
     }
-    ([lost_text(plan, told) ?: 'The run waits for labels.'] + waits + ['Then run the same command with -resume.']).join('\n')
+    ([lost_text(plan, told) ?: 'The run waits for labels.'] + waits + stop_lines(told) + ['Then run the same command with -resume.']).join('\n')
 }
 
 // A line that names nodes of earlier runs whose files stand beside this run's; none where there are none.
-def left_over(plan, outdir) {
-    def old = files("${outdir}/metrics/*.json")*.baseName.sort() - node_ids(plan)
+def left_over(plan, outdir, told) {
+    def old = files("${outdir}/metrics/*.json")*.baseName.sort() - (node_ids(plan) - not_made(plan, told.stopped))
     old ? ["Beside it ${outdir} still holds ensembles of earlier runs, which it leaves out: ${some(old)}"] : []
 }
 
@@ -107,13 +131,18 @@ def is_older(path) {
 def tell_earlier_when_quiet(plan, seen) {
     def number = seen.count.incrementAndGet()
     seen.clock.runAfter(5000) {
-        if( seen.count.get() == number && seen.evaluated.size() < seen.total ) {
+        if( seen.count.get() == number && !is_complete(plan, seen) ) {
             log.info("${earlier(seen)} of ${seen.total} ensembles were done by an earlier run")
             seen.waiting.values().findAll { node -> !seen.evaluated.containsKey(node.id) }.sort { node -> node.id }
                 .each { node -> log.info(training_line(plan, seen, node)) }
             seen.waiting.clear()
         }
     }
+}
+
+// Whether all is evaluated that is to be.
+def is_complete(plan, seen) {
+    seen.evaluated.size() + not_made(plan, seen.stopped).size() == seen.total
 }
 
 def earlier(seen) {
@@ -142,6 +171,10 @@ def dice_line(plan, seen, node) {
     def start = node.cycle > 0 ? seen.evaluated[node_id(row_of(plan, node), '', node.seed, 0)]?.dice : null
     def found = dice == null ? 'evaluated' : "mean Dice ${decimals(dice)}" + (start == null ? '' : " (${decimals(start)} at the start)")
     "${place(plan, seen, node)} ${found}; ${seen.evaluated.size()} of ${seen.total} ensembles done"
+}
+
+def stop_line(plan, seen, node) {
+    "${place(plan, seen, node)} is not labelled: ${seen.stopped[node.id].why}"
 }
 
 // Whose labels and which cycle, as wide for every node.
@@ -183,7 +216,7 @@ def summary(plan, seen) {
         row.strategies.collect { strategy ->
             def name = [setting(plan, row), strategy.name].findAll { part -> part }.join(' ')
             [name] + [0, row.cycles - 1].collect { cycle ->
-                def found = row.seeds.collect { seed -> seen.evaluated[node_id(row, strategy.name, seed, cycle)]?.dice }
+                def found = row.seeds.collect { seed -> seen.evaluated[node_id(row, strategy.name, seed, last_made(row, seen, strategy, seed, cycle))]?.dice }
                 found.contains(null) ? null : found.sum() / found.size()
             }
         }
@@ -191,7 +224,14 @@ def summary(plan, seen) {
     def shown = ends.size() > 24 ? [] : ends.findAll { line -> !line.contains(null) }
     def width = shown.collect { line -> line[0].size() }.max()
     def lines = shown.collect { name, first, last -> "${name.padRight(width)}  ${decimals(first)}  ${decimals(last)}" }
-    (["All ${seen.total} ensembles are evaluated${taken}." + (lines ? ' Mean Dice at the start and at the end:' : '')] + lines).join('\n')
+    def many = seen.stopped.size()
+    def stops = many ? ", ${many} ${many == 1 ? 'trajectory has' : 'trajectories have'} stopped before the plan's end" : ''
+    (["All ${seen.evaluated.size()} ensembles are evaluated${taken}${stops}." + (lines ? ' Mean Dice at the start and at the end:' : '')] + lines).join('\n')
+}
+
+// The cycle, or the last one that is made where a trajectory has stopped before.
+def last_made(row, seen, strategy, seed, cycle) {
+    (cycle..0).find { before -> seen.evaluated.containsKey(node_id(row, strategy.name, seed, before)) } ?: 0
 }
 
 def decimals(number) {

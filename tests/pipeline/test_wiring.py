@@ -420,7 +420,11 @@ def test_the_commands_take_what_the_workflow_gives_them(
     real = commands()
     for call in calls:
         real[call.name].make_context(call.name, list(call.words))
-    elsewhere = {"compare", "download", "forecast", "preflight", "relabel"} | {"hand_out", "receive"}  # test_people.py
+    elsewhere = {"compare", "download", "forecast", "preflight", "relabel"} | {
+        "hand_out",
+        "receive",
+        "stop",
+    }  # test_people.py, test_stopping.py
     assert {call.name for call in calls} == set(real) - elsewhere
 
 

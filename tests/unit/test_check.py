@@ -280,6 +280,19 @@ def test_what_the_pool_cannot_give(phantom: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_rules_to_stop_by_are_told_with_their_row(phantom: Path, tmp_path: Path) -> None:
+    first, second = (
+        replace(row(where), stop=stop) for where, stop in (("", "dise:1"), ("study.csv, row 2", "minutes:5"))
+    )
+    told = "study.csv, row 2: stop minutes: nobody counts minutes here; it is for --oracle people"
+    unknown = "--stop dise:1: unknown rule 'dise'; did you mean 'dice'?"
+    assert errors_of(phantom, tmp_path, rows=(first, second)) == [unknown, told]
+    people = errors_of(phantom, tmp_path, rows=(first, second), people=True, strategy_file=None)
+    assert unknown in people and told not in people
+    content = {**asdict(BUDGET), "start_strategy": "random", "strategies": ["random"]}
+    assert [Demands.of(content | more).stop for more in ({}, {"stop": None}, {"stop": "dice:1"})] == ["", "", "dice:1"]
+
+
 def test_the_start_holds_each_region_twice(tmp_path: Path) -> None:
     """Four names to two labels and background."""
     write_phantom(tmp_path / "raw", seed=1, cases=8, variant="regions")

@@ -35,6 +35,18 @@ def test_strategies_that_a_run_would_refuse_are_refused(tmp_path: Path) -> None:
     assert line.startswith("study.csv, row 2: strategies power_bald:bta=1: unknown option 'bta' of power_bald")
 
 
+def test_rules_to_stop_by_make_upper_bounds_and_are_checked(tmp_path: Path) -> None:
+    told(tmp_path, [make_row("random", stop="minutes:9", oracle="people")])
+    bound = "With --stop trajectories may end before: all figures are upper bounds."
+    for stop, lines in ((None, 0), ("dice:0.8", 1)):
+        rows = [make_row("random", stop=stop)]
+        (tmp_path / "plan.json").unlink()
+        text = forecast(write_plan(tmp_path / "plan.json", rows), {}, Times(None, None, None, (1,)), COPIED)
+        assert text.splitlines().count(bound) == lines
+    with pytest.raises(UserError, match="--stop minutes: nobody counts minutes here"):
+        told(tmp_path, [make_row("random", stop="minutes:9")])
+
+
 def test_the_papers_study_before_there_are_data(tmp_path: Path) -> None:
     """4 data sets x 3 regimes x 8 strategies (5 of them want maps, of two sets) x 4 seeds x 5 cycles x 5 folds."""
     names = ["dataset", "regime", "start_size", "query_size", "cycles", "patch_size", "folds", "epochs", "iterations"]

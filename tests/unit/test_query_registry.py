@@ -20,7 +20,7 @@ def test_registry_and_code_name_the_same_strategies() -> None:
     entries = json.loads(FILE.read_text())
     assert [entry["name"] for entry in entries] == list(STRATEGIES)
     for entry in entries:
-        assert set(entry) - {"scheduled"} == {
+        assert set(entry) - {"scheduled", "comparable"} == {
             "name", "label", "paper_name", "description", "maps", "oracle_aware", "start", "view_map", "options"
         }  # fmt: skip
         assert entry.get("scheduled", False) == ("steps" in entry["options"])

@@ -184,7 +184,12 @@ def test_refused_patches_are_left_out_and_later_ones_waited_for(folder: Folder, 
     assert received.is_complete()
     write_answers(received, folder.dataset.folder, folder.query, tmp_path / "q.csv", tmp_path / "a.h5", "n-c00")
     answered = read_query(tmp_path / "q.csv")
-    assert list(answered["rank"]) == [1, 2] and list(answered["case"]) == ["a", "a"]
+    assert list(answered["rank"]) == [1, 2] and list(answered["case"]) == ["a", "a"] and "minutes" not in answered
+    tasks.write_text("patch,case,state,minutes\n2,b,refused,1.5\n3,a,,4\n")
+    write_answers(
+        folder.received(), folder.dataset.folder, folder.query, tmp_path / "q.csv", tmp_path / "a.h5", "n-c00"
+    )
+    np.testing.assert_equal(read_query(tmp_path / "q.csv")["minutes"].tolist(), [np.nan, 4])
 
 
 @pytest.fixture

@@ -305,7 +305,11 @@ def _curves(study: Study, setting: Setting, values: dict[str, float]) -> dict[st
 
 
 def _by_seed(study: Study, trajectories: pd.DataFrame, setting: Setting, measure: str) -> pd.DataFrame:
-    """A measure of the mean over classes, one row per seed and one column per strategy, in the plan's order."""
+    """A measure of the mean over classes, one row per seed and one column per strategy, in the plan's order.
+
+    A strategy of which a seed was stopped early has no AUBC here: the seeds that went on are no fair choice of all.
+    """
+    early = {t.strategy for t in study.design.of_setting(setting) if measure == "aubc" and study.stopped_early(t)}
     part = trajectories[
         (trajectories["class"] == MEAN)
         & (trajectories["dataset"] == setting[0])
@@ -315,5 +319,8 @@ def _by_seed(study: Study, trajectories: pd.DataFrame, setting: Setting, measure
     for strategy in study.design.strategies:
         own = part[part["strategy"] == strategy.name]
         if len(own):
-            columns[strategy.name] = pd.Series(own[measure].to_numpy(dtype=float), index=own["seed"])
+            values = own[measure].to_numpy(dtype=float)
+            columns[strategy.name] = pd.Series(
+                np.where(strategy.name in early, math.nan, values), index=own["seed"], dtype=float
+            )
     return pd.DataFrame(columns).sort_index()

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nnactive_nf.analyse.nnactive import read_nnactive
-from nnactive_nf.analyse.study import PATCH_COLUMNS, SCORE_COLUMNS, Study, table
+from nnactive_nf.analyse.study import PATCH_COLUMNS, SCORE_COLUMNS, STOP_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN, Design, Strategy, Trajectory
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.result_tables import COLUMNS, read_table
@@ -46,6 +46,7 @@ def read_tables(folder: Path) -> Study:
     study.pool = read_table(folder, "pool")
     study.full = read_table(folder, "full_reference")
     study.lacking = read_table(folder, "missing")
+    study.stopped = read_table(folder, "stopped")[STOP_COLUMNS]
     return study
 
 
@@ -85,7 +86,7 @@ def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:
             known_classes = whole.classes.setdefault(dataset, [])
             known_classes.extend(name for name in classes if name not in known_classes)
         whole.notes += study.notes
-    for name in ("scores", "calibration", "bins", "runtimes", "full", "lacking", "asked"):
+    for name in ("scores", "calibration", "bins", "runtimes", "full", "lacking", "asked", "stopped"):
         setattr(whole, name, _stacked([getattr(study, name) for study in renamed]))
     whole.pool = _stacked([study.pool for study in renamed]).drop_duplicates(["dataset", "class"])
     return whole
@@ -138,7 +139,7 @@ def _rename(study: Study, name: str, clashing: set[str]) -> Study:
     for attribute in ("scores", "calibration", "bins", "runtimes", "lacking"):
         frame = getattr(study, attribute)
         setattr(renamed, attribute, frame.assign(node=frame["node"].map(node_name)))
-    for attribute in ("lacking", "asked"):
+    for attribute in ("lacking", "asked", "stopped"):
         frame = getattr(renamed, attribute)
         setattr(renamed, attribute, frame.assign(trajectory=frame["trajectory"].map(ids)))
     return renamed

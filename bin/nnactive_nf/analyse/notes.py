@@ -8,7 +8,7 @@ from nnactive_nf.analyse.efficiency import full_dice
 from nnactive_nf.analyse.rows import Setting
 from nnactive_nf.analyse.study import Study
 from nnactive_nf.analyse.tables import pool_totals
-from nnactive_nf.core.design import MEAN
+from nnactive_nf.core.design import MEAN, Trajectory
 
 
 def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
@@ -27,6 +27,8 @@ def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
                 have = f"{len(own)} of {len(seeds)} seeds"
                 more = "it is compared on these alone" if len(own) > 1 else "it can't be tested against the others"
                 study.note("seeds", f"{where}: {strategy.label} has {have}; {more}.", setting)
+        _note_stops(study, members, setting, where)
+        _note_minutes(study, members, setting)
         if all(len(t.nodes) < 2 for t in members):
             text = "one cycle only: no area under the budget curve, and the strategies have not chosen anything yet."
             study.note("cycles", f"{where}: {text}", setting)
@@ -46,6 +48,36 @@ def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
                     f"{row.trajectory}, cycle {row.cycle}: {row.patches_x} patches were asked for, {number} labelled."
                 )
                 study.note("missing", text)
+
+
+def _note_stops(study: Study, members: list[Trajectory], setting: Setting, where: str) -> None:
+    """What stopped trajectories do to the measures."""
+    stopped = [t for t in members if t.id in set(study.stopped["trajectory"])]
+    if not stopped:
+        return
+    count = f"{len(stopped)} of {len(members)} trajectories"
+    text = f"{where}: {count} were stopped by a rule; their last cycle is their final one."
+    study.note("stopped", text, setting)
+    early = {t.strategy for t in stopped if study.stopped_early(t)}
+    if early:
+        labels = ", ".join(s.label for s in study.design.strategies if s.name in early)
+        text = (
+            f"{where}: no AUBC of {labels}, of which trajectories were stopped while others went on. Tests of later "
+            "cycles have the seeds that went on alone, and final Dice stands for different numbers of labels."
+        )
+        study.note("stopped", text, setting)
+
+
+def _note_minutes(study: Study, members: list[Trajectory], setting: Setting) -> None:
+    """Hours are a lower bound where some patches have no minutes."""
+    for trajectory in members:
+        patches = study.patches.get(trajectory.id)
+        own = patches["minutes"][patches["cycle"] >= 0] if patches is not None else pd.Series(dtype=float)
+        if own.notna().any() and own.isna().any():
+            text = (
+                f"{trajectory.id}: {own.notna().sum()} of {len(own)} patches have minutes, so hours are a lower bound."
+            )
+            study.note("minutes", text, setting)
 
 
 def _note_gaps(study: Study) -> None:

@@ -20,18 +20,20 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.hdf5 import open_hdf5
+from nnactive_nf.core.labels import MINUTES, Labels, class_column, each_mask, read_patches
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
-from nnactive_nf.core.labels import Labels, class_column, each_mask, read_patches
 from nnactive_nf.core.names import check_names
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.result_tables import COLUMNS
+from nnactive_nf.core.tables import read_table
 
 MEASURES = ["dice", "iou", "nsd", "hd95_mm"]
 SCORE_COLUMNS = ["node", "class", *MEASURES, "cases", "empty_reference", "empty_prediction"]
 PATCH_COLUMNS = [
     "cycle", "rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "strategy", "component",
-    "voxels", "foreground_voxels", "border_voxels",
+    "voxels", "foreground_voxels", "border_voxels", MINUTES,
 ]  # fmt: skip
+STOP_COLUMNS = ["trajectory", "cycle", "rule", "value", "why"]
 
 CROSS_VALIDATION = (
     "there is no test set. Dice is that of each fold's network on the labelled patches of cases that it was not "
@@ -60,6 +62,7 @@ class Study:
         runtimes: `COLUMNS["runtimes"]`, one row per node and fold.
         pool: dataset, class, voxels, cases: what the pool holds, `mean` being the total of all foreground classes.
         full: dataset, regime, seed, class, dice: the training on all labels of the pool.
+        stopped: trajectory, cycle (the last that was trained), rule, value, why: trajectories that a rule has stopped.
         asked: trajectory, cycle, patches: how many patches the query asked for, where the queries are known.
         lacking: trajectory, cycle, node, what: results that the plan promises and that are not there.
         agreement: rows of RECEIVE's tables of patches that several people have read, with the node that they are for.
@@ -76,6 +79,7 @@ class Study:
     pool: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["pool"]))
     full: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["full_reference"]))
     asked: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "patches"]))
+    stopped: pd.DataFrame = field(default_factory=lambda: table(STOP_COLUMNS))
     lacking: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["missing"]))
     agreement: pd.DataFrame = field(default_factory=lambda: table([]))
     notes: list[dict[str, str]] = field(default_factory=list)
@@ -83,6 +87,11 @@ class Study:
     def note(self, topic: str, text: str, setting: tuple[str, str] = ("", "")) -> None:
         """Keep a sentence for the reader."""
         self.notes.append({"topic": topic, "dataset": setting[0], "regime": setting[1], "text": text})
+
+    def stopped_early(self, trajectory: Trajectory) -> bool:
+        """Whether a rule has stopped it at fewer cycles than another of its data set and regime has come to."""
+        longest = max(len(other.nodes) for other in self.design.of_setting(trajectory.setting))
+        return trajectory.id in set(self.stopped["trajectory"]) and len(trajectory.nodes) < longest
 
     def class_names(self, dataset: str) -> list[str]:
         """`mean` and the foreground classes of a data set."""
@@ -106,6 +115,7 @@ def read_study(
     oracle: Path | None = None,
     full_reference: Path | None = None,
     training: Path | None = None,
+    stopped: Path | None = None,
 ) -> Study:
     """Read what the workflow wrote.
 
@@ -117,6 +127,7 @@ def read_study(
         oracle: folder with the oracles' files, for the pool's foreground totals.
         full_reference: folder with `metrics.json` of trainings on all labels of the pool.
         training: folder with the folds' `training.json`.
+        stopped: folder with tables of why trajectories have stopped.
     """
     study = Study(design)
     _read_metrics(study, metrics)
@@ -130,6 +141,8 @@ def read_study(
         _read_full_reference(study, full_reference)
     if training is not None:
         _read_training(study, training)
+    if stopped is not None:
+        _read_stopped(study, stopped)
     find_gaps(study, with_labels=labels is not None)
     return study
 
@@ -213,6 +226,7 @@ def _patch_table(path: Path, labels: Labels) -> pd.DataFrame:
     patches["rank"] = patches.groupby("cycle").cumcount() + 1
     with open_hdf5(path, "labels", LABELS_VERSION) as file:
         cases = file["cases"]
+        patches = patches.assign(**{MINUTES: patches.get(MINUTES, math.nan)})
         patches["border_voxels"] = [_border_of(cases, row, labels) for row in patches.to_dict("records")]
     counts = [class_column(name) for name in labels.classes.named]
     return patches[[*PATCH_COLUMNS, *counts]]
@@ -328,6 +342,16 @@ def _read_training(study: Study, folder: Path) -> None:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the record of a training ({error!r})") from None
     study.runtimes = table(COLUMNS["runtimes"], rows).sort_values(["node", "fold"]).reset_index(drop=True)
+
+
+def _read_stopped(study: Study, folder: Path) -> None:
+    parts = [
+        read_table(path, ("trajectory", "rule", "why"), STOP_COLUMNS, what="a table of stops")
+        for path in sorted(folder.rglob("*.csv"))
+    ]
+    known = {trajectory.id for trajectory in study.design.trajectories}
+    rows = [row for part in parts for row in part.to_dict("records") if row["trajectory"] in known]
+    study.stopped = table(STOP_COLUMNS, rows)
 
 
 def _count(value: Any) -> int:

@@ -70,6 +70,7 @@ def cost_table(study: Study) -> pd.DataFrame:
                     "cases": until["case"].nunique(),
                     "foreground_free_share": float((until["foreground_voxels"] == 0).mean()),
                     "pool_foreground_share": foreground / pool if pool else math.nan,
+                    "minutes": until["minutes"].sum(min_count=1),
                 }
             rows.append(row)
     counts = ["voxels", "foreground_voxels", "border_voxels", "cases"]
@@ -119,20 +120,26 @@ def calibration_table(study: Study) -> pd.DataFrame:
 
 
 def trajectories_table(study: Study) -> pd.DataFrame:
-    """AUBC, first and final Dice of each trajectory and class; empty where a cycle is missing."""
+    """AUBC, first and final Dice of each trajectory and class; empty where a cycle is missing.
+
+    The final Dice of a trajectory that was stopped is that of its last cycle. It has no AUBC where others of its data
+    set and regime went further: the area over fewer budgets is another quantity.
+    """
     rows: list[dict[str, Any]] = []
+    early = {trajectory.id for trajectory in study.design.trajectories if study.stopped_early(trajectory)}
     for setting in study.design.settings:
         for name in study.class_names(setting[0]):
             values = study.values(name=name)
             for trajectory in study.design.of_setting(setting):
                 curve = study.curve(trajectory, values)
+                area = None if trajectory.id in early else area_under_budget_curve(curve, trajectory.budgets)
                 rows.append(
                     {
                         **head(trajectory),
                         "class": name,
                         "cycles_planned": len(curve),
                         "cycles": int(np.isfinite(curve).sum()),
-                        "aubc": number_or_nan(area_under_budget_curve(curve, trajectory.budgets)),
+                        "aubc": number_or_nan(area),
                         "start_dice": curve[0],
                         "final_dice": curve[-1],
                     }
@@ -143,7 +150,8 @@ def trajectories_table(study: Study) -> pd.DataFrame:
 def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of AUBC and final Dice, per strategy and class.
 
-    `seeds` counts the complete trajectories, which the numbers rest on, `seeds_planned` the planned ones.
+    `seeds` counts the complete trajectories, which the numbers rest on, `seeds_planned` the planned ones. A mean AUBC
+    is empty where one of these has none, since it was stopped: those that were not are no fair choice of all.
     """
     rows: list[dict[str, Any]] = []
     groups = dict(iter(trajectories.groupby(["dataset", "regime", "strategy", "class"])))
@@ -164,14 +172,21 @@ def summary_table(study: Study, trajectories: pd.DataFrame) -> pd.DataFrame:
                         "class": name,
                         "seeds_planned": len(group),
                         "seeds": len(whole),
-                        "aubc_mean": whole["aubc"].mean(),
-                        "aubc_sd": whole["aubc"].std(ddof=1),
+                        "aubc_mean": whole["aubc"].mean(skipna=False),
+                        "aubc_sd": whole["aubc"].std(ddof=1, skipna=False),
                         "final_dice_mean": whole["final_dice"].mean(),
                         "final_dice_sd": whole["final_dice"].std(ddof=1),
                         "start_dice_mean": whole["start_dice"].mean(),
                     }
                 )
     return table(COLUMNS["summary"], rows)
+
+
+def stopped_table(study: Study) -> pd.DataFrame:
+    """When and why trajectories were stopped before the plan's end, in the plan's order."""
+    of_trajectory = {row["trajectory"]: row for row in study.stopped.to_dict("records")}
+    rows = [{**head(t), **of_trajectory[t.id]} for t in study.design.trajectories if t.id in of_trajectory]
+    return table(COLUMNS["stopped"], rows)
 
 
 def noise_table(study: Study) -> pd.DataFrame:

@@ -38,6 +38,7 @@ def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str
         "pool": study.pool,
         "full_reference": study.full,
         "runtimes": study.runtimes[list(COLUMNS["runtimes"])],
+        "stopped": tables.stopped_table(study),
         "missing": study.lacking,
     }
     if len(study.agreement):

@@ -11,6 +11,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import intersects
 from nnactive_nf.core.labels import (
+    MINUTES,
     Labels,
     given_in_part,
     patch_boxes,
@@ -88,9 +89,9 @@ def annotate(
             mask[box.slices] = truth[box.slices]
             rows.append((row.rank, patch_counts(truth[box.slices], box, dataset.classes) | {
                 "cycle": cycle, "case": name, "score": row.score, "strategy": strategy, "component": row.component,
-            }))  # fmt: skip
+            } | ({MINUTES: row.minutes} if MINUTES in query else {})))  # fmt: skip
     added = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
-    columns = labels.patches.columns
+    columns = [name for name in added if name in labels.patches or name == MINUTES]
     labels.patches = pd.concat([labels.patches, added[columns]], ignore_index=True).astype(
         labels.patches.dtypes.to_dict()
     )

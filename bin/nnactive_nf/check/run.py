@@ -76,6 +76,7 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
     """
     errors = all_strategy_errors(settings.rows, settings.strategy_file, settings.shown_strategy_file)
     errors += trainer_errors(settings.trainer_file, settings.shown_trainer_file)
+    errors += [line for row in settings.rows for line in row.stop_errors(settings.people)]
     found = _asked(
         errors, lambda: list_with_problems(folder, settings.free_masks, settings.test_folder, settings.people)
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnactive_nf.core.budget import Budget, PoolSize, budget_errors
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.stop_rules import stop_errors
 from nnactive_nf.core.strategies import list_errors, strategy_errors
 from nnactive_nf.core.strategy_file import StrategyFile, load_strategies
 
@@ -23,6 +24,7 @@ class Demands:
         start_strategy: name of the start's strategy, options included.
         strategies: names of the strategies, options included.
         given: files by the parameter that names them: their path as the user knows it, and where they are.
+        stop: rules by which its trajectories stop before the plan does; '' for none.
     """
 
     where: str
@@ -30,6 +32,7 @@ class Demands:
     start_strategy: str
     strategies: tuple[str, ...]
     given: Mapping[str, tuple[str, Path]] = field(default_factory=dict)
+    stop: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Demands:
@@ -38,7 +41,8 @@ class Demands:
         largest = {"query_size": sizes if isinstance(sizes, int) else max(sizes)}
         budget = Budget(**{name: content[name] for name in Budget.__dataclass_fields__} | largest)
         given = {name: (shown, Path(path)) for name, (shown, path) in content.get("given", {}).items()}
-        return cls(content.get("where", ""), budget, content["start_strategy"], tuple(content["strategies"]), given)
+        names = content["start_strategy"], tuple(content["strategies"])
+        return cls(content.get("where", ""), budget, *names, given, content.get("stop") or "")
 
     def told(self, lines: Sequence[str]) -> list[str]:
         """Messages about parameters (`--name ..`); in a table they are about the row's cells."""
@@ -47,6 +51,10 @@ class Demands:
     def budget_errors(self, pool: PoolSize) -> list[str]:
         """What the pool cannot give, see `nnactive_nf.core.budget`."""
         return self.told(budget_errors(self.budget, pool))
+
+    def stop_errors(self, people: bool) -> list[str]:
+        """What is wrong with its rules to stop by, see `nnactive_nf.core.stop_rules`."""
+        return self.told(stop_errors("--stop", self.stop, self.strategies, people))
 
 
 def all_strategy_errors(rows: Sequence[Demands], strategy_file: Path | None, shown: str | None) -> list[str]:

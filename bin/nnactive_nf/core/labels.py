@@ -37,6 +37,8 @@ PATCH_COLUMNS = {
     "foreground_voxels": "int64",
 }
 
+MINUTES = "minutes"  # one more column, where people have told of any: NaN where they have not
+
 Mask = npt.NDArray[np.unsignedinteger]
 
 
@@ -51,7 +53,8 @@ class Labels:
         classes: class names and values.
         masks: per case a mask `[z, y, x]` of class values, `classes.ignore_value` wherever nobody has looked; only
             cases with labels.
-        patches: the patches labelled so far, one row each, columns of `PATCH_COLUMNS` and one `voxels_<class>` each.
+        patches: the patches labelled so far, one row each, columns of `PATCH_COLUMNS` and one `voxels_<class>` each;
+            `MINUTES` where people told of any.
         spacings_mm: per case the voxel size (z, y, x) in mm.
     """
 
@@ -283,7 +286,8 @@ def _read_patches(group: h5py.Group, classes: Classes) -> pd.DataFrame:
     columns = {
         name: group[name].asstr()[()] if PATCH_COLUMNS.get(name) == "str" else group[name][()] for name in empty.columns
     }
-    return pd.DataFrame(columns).astype(empty.dtypes.to_dict())
+    patches = pd.DataFrame(columns).astype(empty.dtypes.to_dict())
+    return patches.assign(**{MINUTES: group[MINUTES][()].astype(np.float64)}) if MINUTES in group else patches
 
 
 def _check_patches(path: Path, patches: pd.DataFrame, cases: h5py.Group) -> None:

@@ -1,4 +1,4 @@
-"""`query.csv`: the patches that a strategy chose, best first."""
+"""`query.csv`: the patches that a strategy chose, best first; `minutes` too, where people have labelled them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
+from nnactive_nf.core.labels import MINUTES
 from nnactive_nf.core.tables import read_table, typed
 
 QUERY_TYPES = {
@@ -19,7 +20,7 @@ QUERY_TYPES = {
 def write_query(path: Path, query: pd.DataFrame) -> None:
     """Write a query table; `component` is a class name or `all`, `rank` counts from 1, a score may be `-inf`."""
     with whole_file(path) as temporary:
-        query[list(QUERY_TYPES)].to_csv(temporary, index=False)
+        query[list(_types(query))].to_csv(temporary, index=False, na_rep="nan")
 
 
 def with_reserve(query: pd.DataFrame, reserve: pd.DataFrame | None) -> pd.DataFrame:
@@ -34,7 +35,12 @@ def with_reserve(query: pd.DataFrame, reserve: pd.DataFrame | None) -> pd.DataFr
 def read_query(path: Path) -> pd.DataFrame:
     """Read a query table; `UserError` where columns are missing or no numbers."""
     what = "a query table"
-    query = typed(path, read_table(path, ("case", "component"), QUERY_TYPES, what=what), QUERY_TYPES, what)
+    table = read_table(path, ("case", "component"), QUERY_TYPES, what=what)
+    query = typed(path, table, _types(table), what)
     if sorted(query["rank"]) != list(range(1, len(query) + 1)):
         raise UserError(f"{path}: not {what} (its ranks do not count from 1 to {len(query)})")
     return query
+
+
+def _types(query: pd.DataFrame) -> dict[str, str]:
+    return QUERY_TYPES | ({MINUTES: "float64"} if MINUTES in query else {})

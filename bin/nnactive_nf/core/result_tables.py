@@ -21,7 +21,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "queries": (
         *_TRAJECTORY, "cycle", "rank", "case", "z", "y", "x", "dz", "dy", "dx", "score", "chosen_by", "component",
-        *_LABELLED,
+        *_LABELLED, "minutes",
     ),
     "trajectories": (*_TRAJECTORY, "class", "cycles_planned", "cycles", "aubc", "start_dice", "final_dice"),
     "summary": (
@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "cost": (
         *_TRAJECTORY, "cycle", "patches_asked", "patches", *_LABELLED, "cases", "foreground_free_share",
-        "pool_foreground_share",
+        "pool_foreground_share", "minutes",
     ),
     "class_counts": (*_TRAJECTORY, "cycle", "class", "voxels", "patches", "cases", "pool_share"),
     "calibration": (*_TRAJECTORY, "cycle", "node", "ece", "brier"),
@@ -59,6 +59,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed", "gpu_percent_mean",
         "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds", "loader_percent",
     ),
+    "stopped": (*_TRAJECTORY, "cycle", "rule", "value", "why"),
     "missing": ("trajectory", "cycle", "node", "what"),
     "notes": ("topic", "dataset", "regime", "text"),
 }  # fmt: skip
@@ -72,7 +73,7 @@ AGREEMENT_COLUMNS = (
 _TEXT = [
     "trajectory", "dataset", "regime", "strategy", "label", "node", "class", "case", "chosen_by", "component",
     "measure", "baseline", "verdict", "a", "b", "better", "better_holm", "correction", "winner", "loser", "reason",
-    "reason_published", "device", "what", "topic", "text",
+    "reason_published", "device", "what", "topic", "text", "rule", "why",
     "against", "reader", "start",
 ]  # fmt: skip
 

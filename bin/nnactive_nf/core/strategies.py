@@ -40,7 +40,11 @@ class Named:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry says of a strategy. One that is `scheduled` goes by its option `steps` or the run's cycles."""
+    """What the registry says of a strategy. One that is `scheduled` goes by its option `steps` or the run's cycles.
+
+    Scores that are `comparable` are means of a map over the patches, without noise: between cycles they tell how unsure
+    the models are of what they choose.
+    """
 
     name: str
     maps: tuple[str, ...]
@@ -48,6 +52,7 @@ class Entry:
     start: bool
     view_map: str
     scheduled: bool
+    comparable: bool
     options: Mapping[str, Mapping[str, Any]]
 
 
@@ -62,6 +67,7 @@ def registry() -> dict[str, Entry]:
             item["start"],
             item["view_map"],
             item.get("scheduled", False),
+            item.get("comparable", False),
             item["options"],
         )
         for item in read_json(FILE)

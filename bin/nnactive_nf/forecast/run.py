@@ -77,6 +77,7 @@ def forecast(
     rows = [group.row for group in groups if not group.row.whole_pool]
     own = own or Own()
     errors = all_strategy_errors([row.demands for row in rows], own.file, own.shown)
+    errors += [line for row in rows for line in row.demands.stop_errors(row.oracle == "people")]
     trace = None
     try:
         trace = _trace(times, given)

@@ -36,6 +36,8 @@ def count_lines(groups: Sequence[Group], apart: Sequence[Group]) -> list[str]:
     saved = alone - all_trainings(groups)
     if saved:
         lines.append(f"Strategies share the nodes of cycle 0, which saves {whole(saved)} of {whole(alone)} trainings.")
+    if any(group.row.demands.stop for group in groups):
+        lines.append("With --stop trajectories may end before: all figures are upper bounds.")
     return lines
 
 

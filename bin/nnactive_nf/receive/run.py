@@ -23,7 +23,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.label_grid import labels_to_network_grid, resampled_in_part
-from nnactive_nf.core.labels import Labels, Mask, write_labels
+from nnactive_nf.core.labels import MINUTES, Labels, Mask, write_labels
 from nnactive_nf.core.query_table import read_query, with_reserve, write_query
 from nnactive_nf.receive.agreement import COLUMNS as AGREEMENT_COLUMNS
 from nnactive_nf.receive.agreement import Read, agreement_rows
@@ -504,7 +504,9 @@ def write_answers(
             if answer.case == case and answer.patch in done:
                 box = boxes[answer.patch]
                 masks[case][box.slices] = _on_image_grid(dataset, answer, box)
-    write_query(query_out, kept.assign(rank=range(1, len(kept) + 1)))
+    minutes = kept["rank"].map({answer.patch: answer.minutes for answer in received.answers})
+    told = {MINUTES: minutes} if minutes.notna().any() else {}
+    write_query(query_out, kept.assign(rank=range(1, len(kept) + 1), **told))
     labels = Labels(
         dataset.name, node, -1, dataset.classes, masks, spacings_mm={case: dataset.spacings_mm[case] for case in masks}
     )

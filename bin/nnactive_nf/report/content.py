@@ -23,6 +23,7 @@ COSTS = {
     "cases": "cases with labels",
     "foreground_free_share": "share of patches without foreground",
     "pool_foreground_share": "share of the pool's foreground",
+    "minutes": "minutes of labelling",
 }
 MATRIX_COUNTS = ("wins", "budgets", "wins_with_start", "budgets_with_start")
 
@@ -327,6 +328,22 @@ def trajectory_table(tables: Tables) -> dict[str, Any]:
     return make_table("trajectories", "Every trajectory by itself.", columns, rows)
 
 
+def stop_table(tables: Tables) -> dict[str, Any] | None:
+    """When and why trajectories were stopped; None where none was."""
+    rows = [
+        [
+            cell(row.trajectory),
+            strategy_cell(tables, row.strategy),
+            cell(str(row.seed), int(row.seed), "num"),
+            cell(str(row.cycle), int(row.cycle), "num"),
+            cell(row.why),
+        ]
+        for row in tables["stopped"].itertuples()
+    ]
+    columns = ["Trajectory", "Strategy", "Seed", "Last cycle", "Why"]
+    return make_table("stopped", "Stopped by a rule before the plan's end.", columns, rows) if rows else None
+
+
 def class_tables(tables: Tables) -> list[dict[str, Any]]:
     """Final Dice per class, a table per data set."""
     found = []
@@ -405,8 +422,8 @@ def cost_table(tables: Tables) -> dict[str, Any]:
         "Empty patches",
     ]
     caption = (
-        "Labelled by the last cycle, start included, mean over seeds. Border voxels: foreground voxels next to another "
-        "class in the patch. Empty patches: without any foreground."
+        "Labelled by each trajectory's last cycle, start included, mean over seeds. Border voxels: foreground voxels "
+        "next to another class in the patch. Empty patches: without any foreground."
     )
     return make_table("cost", caption, [*_where_names(tables, "Strategy"), *columns], rows)
 

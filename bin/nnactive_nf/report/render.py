@@ -119,6 +119,7 @@ def page(
             "verdicts": content.verdict_table(tables),
             "results": content.result_table(tables),
             "trajectories": content.trajectory_table(tables),
+            "stopped": content.stop_table(tables),
             "classes": content.class_tables(tables),
             "efficiency": content.efficiency_table(tables),
             "cost": content.cost_table(tables),
