@@ -30,7 +30,7 @@ def labels_to_network_grid(
         shape: of the case on the network grid.
 
     Returns:
-        `[1, ...]` on the network grid. nnU-Net takes a value where at least half of a voxel holds it, and 0 elsewhere.
+        `[1, ...]` on the network grid: the value that holds most of a voxel.
     """
     values = values_zyx[None].transpose(0, *(axis + 1 for axis in manager.transpose_forward))
     cropped = values[(slice(None), *(slice(low, high) for low, high in properties["bbox_used_for_cropping"]))]
