@@ -111,13 +111,16 @@ workflow ACTIVE_LEARNING {
     }
 
     // [[node's id, fold], folder] of the folds that others go on from. As with the labels, `take` ends the topic that TRAIN
-    // feeds. What waits for people or has stopped is as good as trained: nothing that goes on from it will come.
+    // feeds (without one to take it would never end). What waits for people or has stopped is as good as trained: nothing that
+    // goes on from it will come.
     not_made = rounds.awaited.mix(rounds.stopped).flatMap { node, _file -> (0..<row_of(plan, node).folds).collect { fold -> [node, fold, []] } }
-    trained = (is_warm(plan) ? channel.topic('trained').mix(not_made) : channel.empty())
-        .filter { node, _fold, _folder -> is_gone_on_from(plan, node) }
-        .take(warm_trainings(plan))
-        .filter { _node, _fold, folder -> folder }
-        .map { node, fold, folder -> [[node.id, fold], folder] }
+    trained = !is_warm(plan)
+        ? channel.empty()
+        : channel.topic('trained').mix(not_made)
+            .filter { node, _fold, _folder -> is_gone_on_from(plan, node) }
+            .take(warm_trainings(plan))
+            .filter { _node, _fold, folder -> folder }
+            .map { node, fold, folder -> [[node.id, fold], folder] }
     warm = folds.warm
         .map { item -> [[node_before(plan, item[0]).id, item[1]]] + item }
         .combine(trained, by: 0)
