@@ -25,8 +25,8 @@ from nnactive_nf.forecast.run import Times, forecast
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "VIEWS", "ANNOTATE", "ANALYSE", "REPORT"}
 
-# Tables that users bring.
-OF_PACKAGES = {"tasks.csv", "deliveries.csv", "patches_mm.csv", "double_read.csv", "agreement.csv"}  # docs/people.md
+# Tables of packages (docs/people.md), and those that users bring.
+OF_PACKAGES = {"tasks.csv", "deliveries.csv", "patches_mm.csv", "reserve.csv", "double_read.csv", "agreement.csv"}
 OF_USERS = {"groups.csv"}
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
