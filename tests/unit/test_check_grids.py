@@ -22,6 +22,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, **heads: Head) -> list[str]:
     known = {"image": IMAGE, "label": IMAGE, "free": IMAGE} | heads
     case = replace(CASE, images=tuple(Path(name) for name in ("image", "more") if name in known))
     monkeypatch.setattr(grids, "read_head", lambda path, reader, label: known[path.name])
+    monkeypatch.setattr(RawCase, "labelled", True)
     channels = tuple(f"channel {i}" for i in range(len(case.images)))
     raw = RawDataset(Path(), Classes(("background", "a"), (0, 1)), channels, ".nii.gz", object, (case,))
     head, found = grids.case_head(raw, case)

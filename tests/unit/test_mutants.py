@@ -63,8 +63,8 @@ def test_unit_tests_are_found_by_what_they_import() -> None:
     assert importing_tests(ROOT, Path("bin/nnactive_nf/core/folds.py")) == {"tests/unit/test_core_folds.py": 0}
     assert importing_tests(ROOT, Path("bin/nnactive_nf/train/nothing.py")) == {}
     # The stage as a whole is a step away.
-    assert importing_tests(ROOT, Path("bin/nnactive_nf/check/sizes.py")) == {
-        "tests/unit/test_check_sizes.py": 0, "tests/unit/test_check.py": 1,
+    assert importing_tests(ROOT, Path("bin/nnactive_nf/check/sizes.py")).items() >= {
+        ("tests/unit/test_check_sizes.py", 0), ("tests/unit/test_check.py", 1),
     }  # fmt: skip
     assert importing_tests(ROOT, Path("bin/nnactive_nf/query/grid.py")).items() >= {
         ("tests/unit/test_query_grid.py", 0), ("tests/unit/test_query_random.py", 1),

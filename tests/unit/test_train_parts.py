@@ -201,7 +201,8 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once(where: str, loss: fl
     trainer = ActiveTrainer.__new__(ActiveTrainer)
     trainer.network = torch.nn.Linear(1, 1)
     trainer.fold, trainer.current_epoch, trainer.initial_lr, trainer.curve = 1, 7, 0.01, []
-    trainer.grad_scaler = None
+    trainer.grad_scaler = trainer.ending = None
+    trainer.loader_seconds = trainer.loop_seconds = 0.0
     trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 5
     trainer.lr_scheduler = SimpleNamespace(step=lambda _: None)
     trainer.dataloader_train = trainer.dataloader_val = iter(range(100))
