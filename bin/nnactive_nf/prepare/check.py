@@ -90,12 +90,13 @@ def check_case(raw: RawDataset, case: RawCase, samples: int) -> CaseFacts:
         return facts
     facts.head = read_head(case.images[0], raw.reader)
     facts.class_voxels, facts.labelled_voxels = (0,) * len(raw.classes.named), 0
-    sampled_1zyx = body_of(image_czyx, raw.channels)
     if label_1zyx is not None:
         facts.class_voxels = tuple(raw.classes.counts(label_1zyx).values())
         facts.labelled_voxels = int(np.count_nonzero(np.isin(label_1zyx, raw.classes.values)))
-        if any(facts.class_voxels[1:]):
-            sampled_1zyx = np.where(label_1zyx == raw.ignore, 0, label_1zyx)
+    if label_1zyx is not None and any(facts.class_voxels[1:]):
+        sampled_1zyx = np.where(label_1zyx == raw.ignore, 0, label_1zyx)
+    else:
+        sampled_1zyx = body_of(image_czyx, raw.channels)
     cropped, cropped_label, bounds = crop_to_nonzero(image_czyx, sampled_1zyx.astype(np.int32))
     facts.crop = Box(as_shape(low for low, _ in bounds), as_shape(cropped.shape[1:]))
     intensities, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
