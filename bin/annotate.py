@@ -20,19 +20,22 @@ FILE = click.Path(path_type=Path)
 @click.option("--cycle", required=True, type=click.IntRange(0), help="Cycle of that node.")
 @click.option("--labels", "labels_file", type=FILE, help="Labels before; none at the start.")
 @click.option("--free-background", is_flag=True, help="In labelled cases, what was not imaged is background.")
+@click.option("--accept-outside", is_flag=True, help="What people have labelled outside of the patches is taken, too.")
 @click.option("--out", required=True, type=FILE, help="Labels file to make.")
 @reports_user_errors
 def main(prepared: Path, oracle: Path, query_file: Path | None, out: Path, **options: object) -> None:
     """Copy the oracle's labels of the queried patches into the label masks, or take them whole."""
     from nnactive_nf.annotate.run import annotate, write
+    from nnactive_nf.core.labels import is_asked_for
 
     labels = annotate(prepared, oracle, query_file, **options)
     write(out, labels)
-    new = labels.patches[labels.patches["cycle"] == labels.cycle]
+    patches = labels.patches[is_asked_for(labels.patches)]
+    new = patches[patches["cycle"] == labels.cycle]
     print(
         f"{labels.node}: {len(new)} patches labelled, {new['voxels'].sum()} voxels, "
         f"{new['foreground_voxels'].sum()} of them foreground; "
-        f"{len(labels.patches)} patches in {len(labels.masks)} cases so far"
+        f"{len(patches)} patches in {len(labels.masks)} cases so far"
     )
 
 

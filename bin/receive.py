@@ -23,6 +23,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--double-read", type=FILE, help="HAND_OUT's table of the patches that two people read.")
 @click.option("--disagreement", type=click.Choice(RULES), help="What decides where people differ.")
 @click.option("--annotator", "order", multiple=True, help="For the rule rank: first the one whose word counts.")
+@click.option("--accept-outside", is_flag=True, help="Take labels outside of the patches, too.")
 @click.option("--agreement", type=FILE, help="Table to make: how well people agree.")
 @click.option("--table", required=True, type=FILE, help="Table of deliveries to make.")
 @click.option("--keep", type=FILE, help="Folder to make: all files that were delivered, by their digests.")
@@ -41,6 +42,7 @@ def main(
     double_read: Path | None,
     disagreement: str | None,
     order: tuple[str, ...],
+    accept_outside: bool,
     agreement: Path | None,
     table: Path,
     keep: Path | None,
@@ -49,20 +51,25 @@ def main(
     labels: Path,
 ) -> None:
     """Check what was delivered for a query; write the labels where the loop can go on."""
-    from nnactive_nf.receive import run
+    from nnactive_nf.receive.answers import summary, write_agreement, write_table
+    from nnactive_nf.receive.files import keep_files
+    from nnactive_nf.receive.masks import write_answers
+    from nnactive_nf.receive.run import receive
 
-    received = run.receive(prepared, query_file, deliveries, reserve_file, places, double_read, disagreement, order)
+    received = receive(
+        prepared, query_file, deliveries, reserve_file, places, double_read, disagreement, order, accept_outside
+    )
     if agreement is not None:
-        run.write_agreement(agreement, received)
-    run.write_table(table, received)
+        write_agreement(agreement, received)
+    write_table(table, received)
     if keep is not None and deliveries is not None:
-        run.keep_files(keep, deliveries)
+        keep_files(keep, deliveries)
     complete = received.is_complete(partial)
     if not complete and waiting is not None:
-        run.write_table(waiting, received)
+        write_table(waiting, received)
     if complete:
-        run.write_answers(received, prepared, query_file, answered, labels, node, reserve_file)
-    print(f"{node}: {run.summary(received)}; {'complete' if complete else 'waiting'}")
+        write_answers(received, prepared, query_file, answered, labels, node, reserve_file)
+    print(f"{node}: {summary(received)}; {'complete' if complete else 'waiting'}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def double_read_settings(values, trajectory) {
     values.double_read ? [double_read: values.double_read, blind: values.blind ?: null, seed: trajectory.seed] : [:]
 }
 
+// What RECEIVE and ANNOTATE are told of labels outside of the patches.
+def outside_settings(values) {
+    [accept_outside: by_people(values) && values.accept_outside ?: null]
+}
+
 // What RECEIVE is told of people who differ.
 def disagreement_settings(values) {
     [disagreement: values.disagreement ?: null, annotator: values.annotators ? annotator_names(values) : null]
@@ -86,7 +91,7 @@ def with_prediction(values, strategy) {
 // What does not go together with people who label, one line each.
 def people_errors(values) {
     if( !by_people(values) )
-        return ['annotations', 'double_read', 'blind', 'disagreement', 'annotators'].findAll { name -> values[name] }.collect { name -> "--${name}: it is for --oracle people" }
+        return ['annotations', 'accept_outside', 'double_read', 'blind', 'disagreement', 'annotators'].findAll { name -> values[name] }.collect { name -> "--${name}: it is for --oracle people" }
     def known = known_strategies(values.strategy_file)
     def row = values + start_by_people(values)
     def aware = (strategy_texts(row.strategies).collect { text -> ['--strategies', text] } + [['--start_strategy', row.start_strategy]])

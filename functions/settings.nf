@@ -5,7 +5,7 @@
 include { download_folder ; raw_folder } from './decathlon.nf'
 include { test_predictions } from './exports.nf'
 include { given_files } from './given.nf'
-include { by_people ; reserve_size } from './people.nf'
+include { by_people ; outside_settings ; reserve_size } from './people.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
 include { warm_settings ; weights_files ; weights_starts } from './warm.nf'
 
@@ -92,7 +92,7 @@ def views_settings(row, trajectory, node) {
 }
 
 def annotate_settings(row, trajectory, node) {
-    [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy, free_background: row.free_background ?: null]
+    [node: node.id, cycle: trajectory.cycle, strategy: trajectory.strategy, free_background: row.free_background ?: null] + outside_settings(row)
 }
 
 def stop_settings(row, trajectory) {

@@ -13,7 +13,7 @@ process ANNOTATE {
     memory { memory_of(task, 4, need) }
 
     input:
-    // node that the labels make; [node, cycle, strategy]; prepared folder; oracle; query, or [] for the whole pool; labels
+    // node that the labels make; [node, cycle, strategy, free_background, accept_outside]; prepared folder; oracle; query, or [] for the whole pool; labels
     // so far or []; [bytes, each] of memory. People's masks have the name of what is made of them, so they get a folder
     tuple val(node), val(settings), path(prepared), path(oracle, stageAs: 'oracle/*'), path(query), path(labels, stageAs: 'before/*'), val(need)
     val code

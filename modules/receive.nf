@@ -13,7 +13,7 @@ process RECEIVE {
     memory { memory_of(task, 4, need) }
 
     input:
-    // trajectory; node that the labels make; [node, partial, disagreement, annotator]; prepared folder; query; patches for refused
+    // trajectory; node that the labels make; [node, partial, accept_outside, disagreement, annotator]; prepared folder; query; patches for refused
     // ones or []; folder of deliveries or [], with the state of its files; tables of the package; [bytes, each] of memory
     tuple val(trajectory), val(node), val(settings), path(prepared), path(query, stageAs: 'query.csv'), path(reserve, stageAs: 'reserve.csv'), path(deliveries, stageAs: 'deliveries'), val(state), path(tables, stageAs: 'package/*'), val(need)
     val code

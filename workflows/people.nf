@@ -3,7 +3,7 @@
  * ends; one with -resume takes what has come back meanwhile, and goes on where a query is complete.
  */
 include { kept_file } from '../functions/given.nf'
-include { by_people ; delivery_folder ; disagreement_settings ; double_read_settings ; handed_out ; handed_out_tables ; package_folder } from '../functions/people.nf'
+include { by_people ; delivery_folder ; disagreement_settings ; double_read_settings ; handed_out ; handed_out_tables ; outside_settings ; package_folder } from '../functions/people.nf'
 include { node_of ; row_of } from '../functions/plan.nf'
 include { code_digest ; folder_digest } from '../functions/shell.nf'
 include { HAND_OUT } from '../modules/hand_out.nf'
@@ -43,7 +43,7 @@ workflow PEOPLE {
         def node = node_of(plan, trajectory)
         def folder = file(delivery_folder(values, node))
         def there = folder.isDirectory()
-        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null] + disagreement_settings(values), images, query, reserve, there ? folder : [], there ? folder_digest(folder) : '', tables, need.export]
+        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null] + outside_settings(values) + disagreement_settings(values), images, query, reserve, there ? folder : [], there ? folder_digest(folder) : '', tables, need.export]
     }
     RECEIVE(deliveries, code_digest('receive'))
 

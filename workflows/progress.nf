@@ -35,7 +35,7 @@ workflow PROGRESS {
         }
     }
     awaited.filter { node, table -> table.baseName == node.id }.subscribe { node, table ->
-        def patches = table.size() ? table.splitCsv(header: true).findAll { row -> row.case && row.state != 'reserve' } : [] // empty: -stub-run
+        def patches = table.size() ? table.splitCsv(header: true).findAll { row -> row.case && !(row.state in ['reserve', 'outside']) } : [] // empty: -stub-run
         told.awaited[node.id] = [node: node, patches: patches.count { row -> !row.stands_for }, missing: patches.count { row -> !(row.state in ['done', 'refused']) }]
     }
     metrics.mix(stopped).subscribe(

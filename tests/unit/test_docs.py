@@ -29,9 +29,9 @@ from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.result_tables import AGREEMENT_COLUMNS
 from nnactive_nf.core.strategies import list_errors, registry
 from nnactive_nf.receive.agreement import COLUMNS as AGREEMENT_OF_CYCLE
+from nnactive_nf.receive.answers import COLUMNS as DELIVERY_COLUMNS
+from nnactive_nf.receive.answers import STATES
 from nnactive_nf.receive.rules import RULES
-from nnactive_nf.receive.run import COLUMNS as DELIVERY_COLUMNS
-from nnactive_nf.receive.run import STATES
 
 LANGUAGES = {"bash", "csv", "groovy", "json", "python", "text", "yaml"}
 

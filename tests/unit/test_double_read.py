@@ -30,8 +30,10 @@ from nnactive_nf.core.query_table import write_query
 from nnactive_nf.hand_out.run import hand_out
 from nnactive_nf.hand_out.second import drawn_patches, second_uncertainty
 from nnactive_nf.receive.agreement import Read, agreement_rows, dice_of, kappa_of
+from nnactive_nf.receive.answers import Received, write_agreement
+from nnactive_nf.receive.masks import write_answers
 from nnactive_nf.receive.rules import RULES, decide, majority
-from nnactive_nf.receive.run import Received, receive, write_agreement, write_answers
+from nnactive_nf.receive.run import receive
 
 CASES = {rank: case for rank, (case, _) in enumerate(BOXES, start=1)}
 SHAPES = {"a": (8, 9, 10), "b": (8, 8, 8)}

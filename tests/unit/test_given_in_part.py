@@ -26,7 +26,7 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.label_grid import resampled_in_part
-from nnactive_nf.core.labels import Labels, given_in_part, patch_counts, read_labels, write_labels
+from nnactive_nf.core.labels import Labels, in_part, patch_counts, read_labels, write_labels
 from nnactive_nf.core.query_table import write_query
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.evaluate.cross_validation import cross_validate
@@ -118,7 +118,7 @@ def test_what_is_labelled_counts_and_the_rest_is_open(
         for name in dataset.classes.named:
             assert row[f"voxels_{name}"] == dataset.classes.mask_of(labels.masks[str(case)], name).sum()
     # Half a case is a box like a patch, labelled in all of its voxels; a scattered one is none.
-    assert list(given_in_part(labels.patches)) == [False, False, True]
+    assert list(in_part(labels.patches)) == [False, False, True]
     assert [len(labels.boxes(case)) for case in (WHOLE, HALF, SCATTERED)] == [1, 1, 0]
 
 

@@ -22,7 +22,9 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.labels import read_labels
 from nnactive_nf.core.query_table import QUERY_TYPES, read_query, write_query
-from nnactive_nf.receive.run import Received, receive, write_answers
+from nnactive_nf.receive.answers import Received
+from nnactive_nf.receive.masks import write_answers
+from nnactive_nf.receive.run import receive
 
 IGNORE = 255
 

@@ -23,8 +23,10 @@ from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.prepare.plan import keep_plans
 from nnactive_nf.prepare.run import Settings, prepare
 from nnactive_nf.query import run as query_run
+from nnactive_nf.receive.answers import Received
+from nnactive_nf.receive.masks import write_answers
 from nnactive_nf.receive.places import check_places
-from nnactive_nf.receive.run import Received, receive, write_answers
+from nnactive_nf.receive.run import receive
 
 ASKED = Settings("scans", "3d_fullres", 0.25, 1, None, None, folds=2, start_size=8, people=True)
 

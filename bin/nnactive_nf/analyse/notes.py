@@ -9,6 +9,7 @@ from nnactive_nf.analyse.rows import Setting
 from nnactive_nf.analyse.study import Study
 from nnactive_nf.analyse.tables import pool_totals
 from nnactive_nf.core.design import MEAN, Trajectory
+from nnactive_nf.core.labels import is_asked_for
 
 
 def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
@@ -42,7 +43,7 @@ def add_notes(study: Study, tables: dict[str, pd.DataFrame]) -> None:
     for row in unequal.itertuples():
         labelled = study.patches.get(row.trajectory)
         if labelled is not None and row.cycle <= labelled["cycle"].max():
-            number = int((labelled["cycle"] == row.cycle).sum())
+            number = int((is_asked_for(labelled) & (labelled["cycle"] == row.cycle)).sum())
             if number != row.patches_x:
                 text = (
                     f"{row.trajectory}, cycle {row.cycle}: {row.patches_x} patches were asked for, {number} labelled."
@@ -72,7 +73,9 @@ def _note_minutes(study: Study, members: list[Trajectory], setting: Setting) -> 
     """Hours are a lower bound where some patches have no minutes."""
     for trajectory in members:
         patches = study.patches.get(trajectory.id)
-        own = patches["minutes"][patches["cycle"] >= 0] if patches is not None else pd.Series(dtype=float)
+        if patches is None:
+            continue
+        own = patches["minutes"][is_asked_for(patches) & (patches["cycle"] >= 0)]
         if own.notna().any() and own.isna().any():
             text = (
                 f"{trajectory.id}: {own.notna().sum()} of {len(own)} patches have minutes, so hours are a lower bound."

@@ -20,7 +20,16 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.geometry import Box, as_shape
 from nnactive_nf.core.hdf5 import open_hdf5
-from nnactive_nf.core.labels import MINUTES, Labels, class_column, each_mask, read_patches
+from nnactive_nf.core.labels import (
+    MINUTES,
+    OUTSIDE,
+    Labels,
+    class_column,
+    each_mask,
+    is_asked_for,
+    patch_boxes,
+    read_patches,
+)
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.names import check_names
 from nnactive_nf.core.query_table import read_query
@@ -227,14 +236,20 @@ def _patch_table(path: Path, labels: Labels) -> pd.DataFrame:
     with open_hdf5(path, "labels", LABELS_VERSION) as file:
         cases = file["cases"]
         patches = patches.assign(**{MINUTES: patches.get(MINUTES, math.nan)})
-        patches["border_voxels"] = [_border_of(cases, row, labels) for row in patches.to_dict("records")]
+        patches["border_voxels"] = [_border_of(cases, row, labels, patches) for row in patches.to_dict("records")]
     counts = [class_column(name) for name in labels.classes.named]
     return patches[[*PATCH_COLUMNS, *counts]]
 
 
-def _border_of(cases: h5py.Group, patch: dict[str, Any], labels: Labels) -> int:
+def _border_of(cases: h5py.Group, patch: dict[str, Any], labels: Labels, patches: pd.DataFrame) -> int:
     box = Box(as_shape(patch[axis] for axis in "zyx"), as_shape(patch[f"d{axis}"] for axis in "zyx"))
-    mask = cases[patch["case"]]["mask"][box.slices]
+    stored = cases[patch["case"]]["mask"]
+    mask = stored[box.slices]
+    if patch["strategy"] == OUTSIDE:  # its box has patches in it, which have a border of their own
+        whole = stored[()]
+        for other in patch_boxes(patches[is_asked_for(patches)], patch["case"]):
+            whole[other.slices] = labels.classes.ignore_value
+        mask = whole[box.slices]
     return border_voxels(mask, labels.classes.values[1:], labels.classes.ignore_value)
 
 

@@ -12,7 +12,7 @@ from nnactive_nf.analyse.rows import HEAD, head, number_or_nan, whole_numbers
 from nnactive_nf.analyse.statistics import area_under_budget_curve
 from nnactive_nf.analyse.study import PATCH_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN
-from nnactive_nf.core.labels import class_column
+from nnactive_nf.core.labels import class_column, is_asked_for
 from nnactive_nf.core.result_tables import COLUMNS
 
 
@@ -61,14 +61,15 @@ def cost_table(study: Study) -> pd.DataFrame:
             row["patches_asked"] = asked.get((trajectory.id, cycle), math.nan)
             if patches is not None and cycle <= patches["cycle"].max():
                 until = patches[patches["cycle"] <= cycle]
+                asked_for = until[is_asked_for(until)]
                 foreground = int(until["foreground_voxels"].sum())
                 row |= {
-                    "patches": len(until),
+                    "patches": len(asked_for),
                     "voxels": int(until["voxels"].sum()),
                     "foreground_voxels": foreground,
                     "border_voxels": until["border_voxels"].sum(min_count=1),
                     "cases": until["case"].nunique(),
-                    "foreground_free_share": float((until["foreground_voxels"] == 0).mean()),
+                    "foreground_free_share": float((asked_for["foreground_voxels"] == 0).mean()),
                     "pool_foreground_share": foreground / pool if pool else math.nan,
                     "minutes": until["minutes"].sum(min_count=1),
                 }
@@ -99,7 +100,7 @@ def class_counts_table(study: Study) -> pd.DataFrame:
                         "cycle": cycle,
                         "class": name,
                         "voxels": voxels,
-                        "patches": int(holds.sum()),
+                        "patches": int((holds & is_asked_for(until)).sum()),
                         "cases": until.loc[holds, "case"].nunique(),
                         "pool_share": voxels / pool if pool else math.nan,
                     }

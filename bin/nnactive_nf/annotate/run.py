@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.geometry import intersects
+from nnactive_nf.core.geometry import bounding_box, intersects
 from nnactive_nf.core.labels import (
     MINUTES,
+    OUTSIDE,
     Labels,
-    given_in_part,
+    Mask,
+    each_mask,
+    in_part,
     patch_boxes,
     patch_counts,
     read_labels,
@@ -35,6 +41,7 @@ def annotate(
     cycle: int,
     labels_file: Path | None = None,
     free_background: bool = False,
+    accept_outside: bool = False,
 ) -> Labels:
     """Labels after the query: those before, and the oracle's values in the queried patches.
 
@@ -48,6 +55,8 @@ def annotate(
         labels_file: labels before; `None` at the start, where those that the data set brought along count.
         free_background: voxels where nothing was imaged become background in cases that get their first label. They
             cost nobody time and are not counted in the patch table.
+        accept_outside: the masks hold what people have labelled and no more: what lies outside of the patches is taken,
+            too, where nothing is labelled yet. Of each case it is a row of the patch table, of the strategy `OUTSIDE`.
 
     Raises:
         UserError: a patch lies outside its image or on another patch, or its case is not in the pool; one line each.
@@ -71,26 +80,33 @@ def annotate(
             )
         labels.masks, labels.patches = before.masks, before.patches
         if free_background and labels_file == dataset.given_labels:
-            for name in labels.patches.loc[given_in_part(labels.patches), "case"]:
+            for name in labels.patches.loc[in_part(labels.patches), "case"]:
                 unknown = labels.masks[name] == dataset.classes.ignore_value
                 labels.masks[name][unknown & dataset.empty_mask(name)] = dataset.classes.values[0]
     _check(query_file or oracle_file, query, dataset, labels)
     masks = dict(labels.masks)
     rows = []
+
+    def mask_of(name: str) -> Mask:
+        if name not in masks:
+            masks[name] = np.full(dataset.shapes[name], dataset.classes.ignore_value, dtype=dataset.classes.dtype)
+            if free_background:
+                masks[name][dataset.empty_mask(name)] = dataset.classes.values[0]
+        return masks[name]
+
     for case, part in query.groupby("case", sort=True):
         name = str(case)
         truth = read_mask(oracle_file, name, "oracle", dataset.shapes[name])
-        if name not in masks:
-            masks[name] = np.full(truth.shape, dataset.classes.ignore_value, dtype=dataset.classes.dtype)
-            if free_background:
-                masks[name][dataset.empty_mask(name)] = dataset.classes.values[0]
-        mask = masks[name]
+        mask = mask_of(name)
         for box, row in zip(patch_boxes(part, name), part.itertuples(), strict=True):
             mask[box.slices] = truth[box.slices]
             rows.append((row.rank, patch_counts(truth[box.slices], box, dataset.classes) | {
                 "cycle": cycle, "case": name, "score": row.score, "strategy": strategy, "component": row.component,
             } | ({MINUTES: row.minutes} if MINUTES in query else {})))  # fmt: skip
     added = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
+    if accept_outside:
+        outside = _take_outside(oracle_file, query, dataset, mask_of)
+        added = pd.concat([added, pd.DataFrame([row | {"cycle": cycle} for row in outside])], ignore_index=True)
     columns = [name for name in added if name in labels.patches or name == MINUTES]
     labels.patches = pd.concat([labels.patches, added[columns]], ignore_index=True).astype(
         labels.patches.dtypes.to_dict()
@@ -98,6 +114,25 @@ def annotate(
     labels.masks = masks
     labels.spacings_mm = {case: dataset.spacings_mm[case] for case in masks}
     return labels
+
+
+def _take_outside(
+    oracle_file: Path, query: pd.DataFrame, dataset: Dataset, mask_of: Callable[[str], Mask]
+) -> list[dict[str, Any]]:
+    """Lay labels outside of the patches into the masks, where there are none yet; a row for each case."""
+    ignore, rows = dataset.classes.ignore_value, []
+    for case, said in each_mask(oracle_file, dataset.classes, "oracle"):
+        mask = mask_of(case)
+        new = (said != ignore) & (mask == ignore)
+        for box in patch_boxes(query, case):
+            new[box.slices] = False
+        if not new.any():
+            continue
+        box = bounding_box(new)
+        mask[new] = said[new]
+        counts = patch_counts(np.where(new, said, ignore)[box.slices], box, dataset.classes)
+        rows.append(counts | {"case": case, "score": math.nan, "strategy": OUTSIDE, "component": "all"})
+    return rows
 
 
 def _check(path: Path, query: pd.DataFrame, dataset: Dataset, labels: Labels) -> None:

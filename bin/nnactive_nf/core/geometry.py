@@ -59,6 +59,13 @@ def intersects(a: Box, b: Box) -> bool:
     )
 
 
+def bounding_box(mask_zyx: npt.NDArray[np.bool_]) -> Box:
+    """The smallest box that holds all voxels of a mask, which has some."""
+    hits = [np.flatnonzero(mask_zyx.any(axis=(1, 2))), np.flatnonzero(mask_zyx.any(axis=(0, 2)))]
+    hits.append(np.flatnonzero(mask_zyx.any(axis=(0, 1))))
+    return Box(as_shape(hit[0] for hit in hits), as_shape(hit[-1] - hit[0] + 1 for hit in hits))
+
+
 def patch_size_in(patch_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Shape:
     """Patch size per axis in an image: min(patch, image)."""
     return as_shape(min(p, s) for p, s in zip(patch_zyx, shape_zyx, strict=True))

@@ -37,6 +37,8 @@ PATCH_COLUMNS = {
     "foreground_voxels": "int64",
 }
 
+OUTSIDE = "outside"  # as the strategy: no patch, but what somebody has labelled of a case outside of its patches
+
 MINUTES = "minutes"  # one more column, where people have told of any: NaN where they have not
 
 Mask = npt.NDArray[np.unsignedinteger]
@@ -72,7 +74,7 @@ class Labels:
 
     def boxes(self, case: str) -> list[Box]:
         """Boxes of the patches labelled in this case, each as a whole."""
-        return patch_boxes(self.patches[~given_in_part(self.patches)], case)
+        return patch_boxes(self.patches[~in_part(self.patches)], case)
 
     def digest(self) -> str:
         """SHA-256 of what a training sees of the labels: classes, cases, masks. Not of names, scores or order."""
@@ -102,13 +104,18 @@ def patch_boxes(patches: pd.DataFrame, case: str) -> list[Box]:
     return [Box(as_shape(row[:3]), as_shape(row[3:])) for row in rows]
 
 
-def given_in_part(patches: pd.DataFrame) -> pd.Series:
-    """Which rows of a table of patches stand for a case that came along labelled in part.
+def is_asked_for(patches: pd.DataFrame) -> pd.Series:
+    """Which rows of a table of patches are patches, and not what people have labelled outside of them."""
+    return patches["strategy"] != OUTSIDE
 
-    Its box holds all of the case's labelled voxels and others: it is no patch that a query must keep off.
+
+def in_part(patches: pd.DataFrame) -> pd.Series:
+    """Which rows of a table of patches are no patch that a query must keep off: their box has unlabelled voxels.
+
+    They stand for a case that came along labelled in part, or for what people have labelled outside of the patches.
     """
     volume: pd.Series = patches["dz"] * patches["dy"] * patches["dx"]
-    return (patches["cycle"] < 0) & (patches["voxels"] < volume)
+    return ((patches["cycle"] < 0) | ~is_asked_for(patches)) & (patches["voxels"] < volume)
 
 
 def whole_patches(shapes: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:

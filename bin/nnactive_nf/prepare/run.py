@@ -21,7 +21,7 @@ from nnactive_nf.core.dataset import CASE_COLUMNS, FORMAT, VERSION
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import whole_file, write_json
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
-from nnactive_nf.core.geometry import Box, as_shape
+from nnactive_nf.core.geometry import bounding_box
 from nnactive_nf.core.grid import GRID_COLUMNS, grid_of_head, grid_row
 from nnactive_nf.core.hdf5 import create_hdf5
 from nnactive_nf.core.labels import Labels, Mask, empty_patches, patch_counts, write_labels
@@ -227,10 +227,10 @@ def _write_given(path: Path, classes: Classes, dataset: str, cases: Sequence[Pre
     packed, rows = {}, []
     for case in sorted(cases, key=lambda case: case.name):
         mask = unpack(case.mask)
-        known = np.argwhere(mask != classes.ignore_value)
-        if not len(known):  # so few voxels that none holds half of one of the image grid
+        known = mask != classes.ignore_value
+        if not known.any():  # so few voxels that none holds half of one of the image grid
             continue
-        box = Box(as_shape(known.min(axis=0)), as_shape(np.ptp(known, axis=0) + 1))
+        box = bounding_box(known)
         told = {"cycle": -1, "case": case.name, "score": 0.0, "strategy": "given", "component": "all"}
         rows.append(patch_counts(mask[box.slices], box, classes) | told)
         packed[case.name] = case.mask

@@ -16,7 +16,7 @@ from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, Shape, intersects
-from nnactive_nf.core.labels import Mask, given_in_part, patch_boxes, read_mask
+from nnactive_nf.core.labels import Mask, in_part, patch_boxes, read_mask
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.uncertainty import UncertaintyMaps
 from nnactive_nf.query.grid import Grid, Planes, Scores, planes_of, window_sums
@@ -156,7 +156,7 @@ class Image:
     def boxes(self) -> list[Box]:
         """Patches labelled before or chosen already: a new one must not intersect them."""
         patches = self.pool.patches
-        labelled = [] if patches is None else patch_boxes(patches[~given_in_part(patches)], self.case)
+        labelled = [] if patches is None else patch_boxes(patches[~in_part(patches)], self.case)
         return labelled + [pick.box for pick in self.pool.picked if pick.case == self.case]
 
     @property
@@ -206,11 +206,11 @@ class Image:
 
     @cached_property
     def free(self) -> npt.NDArray[np.bool_] | None:
-        """Voxels that cost nobody time, or `None`: nothing was imaged there, or the case came labelled in part."""
+        """Voxels that cost nobody time, or `None`: nothing was imaged there, or labels are there without a patch."""
         mask = self.pool.dataset.empty_mask(self.case)
         patches = self.pool.patches
-        in_part = patches is not None and (given_in_part(patches) & (patches["case"] == self.case)).any()
-        if in_part and (labels := self.labels()) is not None:
+        is_in_part = patches is not None and (in_part(patches) & (patches["case"] == self.case)).any()
+        if is_in_part and (labels := self.labels()) is not None:
             mask |= labels != self.classes.ignore_value
         return mask if mask.any() else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,14 @@ UNDECIDED = "undecided"  # name of a segment, beside the classes'
 
 @dataclass(frozen=True)
 class Delivered:
-    """Label values `[z, y, x]` on the file grid of a case, undecided where the file says nothing; and what to tell."""
+    """Label values `[z, y, x]` on the file grid of a case, undecided where the file says nothing; and what to tell.
+
+    Where `is_drawn`, the file is made of segments, and background is all that nobody drew.
+    """
 
     values_zyx: Mask
     note: str = ""
+    is_drawn: bool = False
 
 
 def case_of(path: Path) -> str | None:
@@ -65,7 +69,7 @@ def read_delivered(path: Path, grid: CaseGrid, classes: Classes) -> Delivered:
     else:
         values_zyx, outside = _whole_values(image), classes.ignore_value
     _refuse_unknown(values_zyx, classes)
-    return _on_grid(values_zyx.astype(classes.dtype), image, grid, outside)
+    return replace(_on_grid(values_zyx.astype(classes.dtype), image, grid, outside), is_drawn=bool(segments))
 
 
 def _read(path: Path) -> SimpleITK.Image:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_object, whole_file
-from nnactive_nf.core.labels import MINUTES, read_patches
+from nnactive_nf.core.labels import MINUTES, is_asked_for, read_patches
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.stop_rules import Rule
 from nnactive_nf.stop.decide import Progress, Stop, decide
@@ -33,11 +33,12 @@ def progress_of(labels_file: Path, query_file: Path, metrics: Sequence[Path]) ->
     """
     labels = read_patches(labels_file)
     query = read_query(query_file)
-    patches = labels.patches[labels.patches["cycle"] >= 0]  # without cases that were labelled before
+    labelled = labels.patches[labels.patches["cycle"] >= 0]  # without cases that were labelled before
+    patches = labelled[is_asked_for(labelled)]
     return Progress(
         dice=_curve(metrics, labels.cycle),
         patches=len(patches),
-        voxels=int(patches["foreground_voxels"].sum()),
+        voxels=int(labelled["foreground_voxels"].sum()),
         minutes=float(patches[MINUTES].sum(min_count=1)) if MINUTES in patches else math.nan,
         asked=len(query),
         gain=_gain(patches.loc[patches["cycle"] == 1, "score"], query["score"]),
