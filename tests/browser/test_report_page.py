@@ -395,8 +395,8 @@ CASES: dict[str, tuple[Curves, tuple[str, ...], str]] = {
         tuple(f"phantom-low-bald-s{seed}-c0{cycle}" for seed in (1, 2, 3) for cycle in (1, 2)),
         "No two strategies have two complete seeds in common",
     ),
-    "one strategy": (known_winner(strategies=("random",)), (), "There is only one strategy"),
-    "no random baseline": (known_winner(strategies=("bald",)), (), "No random strategy was run"),
+    "one strategy": (known_winner(strategies=("random",)), (), "How far has it come?"),
+    "no random baseline": (known_winner(strategies=("bald", "predictive_entropy")), (), "No random strategy was run"),
     "all equal": (flat(("random", "bald"), (1, 2, 3), [0.5, 0.6, 0.7]), (), "nothing tells them apart"),
     "a late strategy": (
         {LOW: {**known_winner(strategies=("random", "bald"))[LOW], "predictive_entropy": {1: [0.5, 0.6, 0.9]}}},

@@ -149,6 +149,24 @@ def test_answer_by_hand(tmp_path: Path):
     assert "over 3 common seeds at level 0.05" in answer.certainty(tables)[0]
 
 
+def test_who_is_alone_is_told_how_far_it_has_come(tmp_path: Path):
+    tables = tables_of({SETTING: {"bald": {1: [0.5, 0.6, 0.7], 2: [0.52, 0.61, 0.75]}}}, tmp_path / "all")
+    first, _, last = (f"{patches:.0f}" for patches in tables["metrics"].groupby("cycle")["patches"].mean())
+    text = f"phantom, low: mean Dice 0.725 with {last} labelled patches, after 0.510 with {first} at the start"
+    assert answer.answer(tables) == [f"{text} (mean of 2 seeds)."]
+    write_report(tables, tmp_path / "report.html", None)
+    page = (tmp_path / "report.html").read_text()
+    assert "How far has it come?" in page and 'href="#ranks"' not in page and 'id="ranks" hidden' in page
+    assert "no random strategy was run" not in page and "highest AUBC" not in page
+
+    lacking = tables_of({SETTING: {"bald": {1: [0.5, 0.6, 0.7], 2: [0.52, 0.61, math.nan]}}}, tmp_path / "lacking")
+    assert "mean Dice 0.605 with" in answer.answer(lacking)[0]  # the last cycle that both seeds have
+    one = tables_of({SETTING: {"bald": {1: [0.5]}}}, tmp_path / "one")
+    assert answer.answer(one) == [f"phantom, low: mean Dice 0.500 with {first} labelled patches."]
+    nothing = tables_of({SETTING: {"bald": {1: [math.nan]}}}, tmp_path / "nothing")
+    assert answer.answer(nothing) == ["phantom, low: nothing is measured yet."]
+
+
 def test_answer_over_settings(tmp_path: Path):
     """One strategy is better in one of two settings, another in both."""
     good = {s: [0.5, 0.6 + 0.001 * s, 0.7] for s in (1, 2, 3)}

@@ -17,16 +17,21 @@ VERDICTS = {
 }
 
 
+def is_alone(design: Design) -> bool:
+    """Whether there is one strategy, as where people label: nobody asks then what beats what."""
+    return len(design.strategies) == 1
+
+
 def answer(tables: Tables) -> list[str]:
     """The main findings, a sentence or two per random baseline; what can't be said is said."""
     design = tables.design
+    if is_alone(design):
+        return how_far(tables)
     versus = tables["versus_random"]
     versus = versus[versus["measure"] == "aubc"]
     baselines = [strategy for strategy in design.strategies if strategy.is_random]
     if not baselines:
         return ["No random strategy was run, so nothing can be said about strategies against a random baseline."]
-    if versus.empty:
-        return ["There is only one strategy, so there is nothing to compare it with."]
     if (versus["verdict"] == "cannot be tested").all():
         return [_untestable(tables)]
     sentences = []
@@ -37,6 +42,27 @@ def answer(tables: Tables) -> list[str]:
             counts.setdefault(str(row.strategy), Counter())[str(row.verdict)] += 1
         if counts:
             sentences.append(_against(design, baseline.label, counts))
+    return sentences
+
+
+def how_far(tables: Tables) -> list[str]:
+    """Of a strategy that is alone, a sentence per setting: what Dice it has come to, from where, by what labels."""
+    sentences = []
+    for setting in tables.design.settings:
+        scores = tables.of("metrics", setting)
+        scores = scores[scores["dice"].notna()]
+        where = f"{setting[0]}, {setting[1]}"
+        if scores.empty:
+            sentences.append(f"{where}: nothing is measured yet.")
+            continue
+        seeds = scores["trajectory"].nunique()
+        cycles = scores.groupby("cycle")
+        means = cycles[["patches", "dice"]].mean()[cycles.size() == cycles.size().max()]
+        first, last = means.iloc[0], means.iloc[-1]
+        text = f"{where}: mean Dice {last['dice']:.3f} with {last['patches']:.0f} labelled patches"
+        if len(means) > 1:
+            text += f", after {first['dice']:.3f} with {first['patches']:.0f} at the start"
+        sentences.append(text + (f" (mean of {seeds} seeds)." if seeds > 1 else "."))
     return sentences
 
 

@@ -78,7 +78,7 @@ def page(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     design = tables.design
-    notes = tables["notes"]
+    notes, alone = tables["notes"], answer.is_alone(design)
     datasets = dict.fromkeys(dataset for dataset, _ in design.settings)
     data = {
         **content.figure_data(tables),
@@ -100,9 +100,10 @@ def page(
         question=_question(tables),
         answers=answer.answer(tables),
         certainty=answer.certainty(tables),
-        best=answer.best_by_setting(tables),
+        best=[] if alone else answer.best_by_setting(tables),
         missing=list(notes.loc[notes["topic"] == "missing", "text"]),
-        notes=list(notes.loc[notes["topic"] != "missing", "text"]),
+        notes=list(notes.loc[~notes["topic"].isin(["missing", *(["baseline", "seeds"] if alone else [])]), "text"]),
+        alone=alone,
         strategies=design.strategies,
         looks=looks(design),
         design=design,

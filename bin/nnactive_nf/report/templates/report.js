@@ -206,7 +206,10 @@
             showarrow: false, font: { size: 12, color: css("--soft") },
           }],
           xaxis: { title: { text: axis } },
-          yaxis: { title: { text: `test ${measure}${name === "mean" ? ", mean of classes" : `, ${name}`}` } },
+          yaxis: {
+            autorangeoptions: { clipmin: 0, ...(data.measures.hd95_mm === measure ? {} : { clipmax: 1 }) }, // a lone point makes its range up
+            title: { text: `test ${measure}${name === "mean" ? ", mean of classes" : `, ${name}`}` },
+          },
         },
       };
     });
