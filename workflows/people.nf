@@ -43,7 +43,7 @@ workflow PEOPLE {
         def node = node_of(plan, trajectory)
         def folder = file(delivery_folder(values, node))
         def there = folder.isDirectory()
-        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null] + outside_settings(values) + disagreement_settings(values), images, query, reserve, there ? folder : [], there ? folder_digest(folder) : '', tables, need.export]
+        [trajectory, node, [node: node.id, partial: values.accept_partial ?: null] + outside_settings(values) + disagreement_settings(values), images, query, reserve, there ? folder : [], there ? folder_digest(folder) : '', tables, need.receive]
     }
     RECEIVE(deliveries, code_digest('receive'))
 

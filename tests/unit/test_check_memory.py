@@ -28,6 +28,7 @@ def test_a_large_data_set_by_hand() -> None:
     assert found["query"] == {"bytes": GIB // 4 + 16 * volume, "each": 24 * volume + SCORES}
     assert found["views"] == {"bytes": GIB // 4 + 24 * volume, "each": 0}
     assert found["export"] == {"bytes": GIB + 16 * volume + 32 * file, "each": 0}
+    assert found["receive"] == {"bytes": GIB + 2 * pool + 16 * volume + 32 * file, "each": 0}
     assert found["annotate"] == {"bytes": GIB // 2 + pool + 8 * volume, "each": 0}
 
 

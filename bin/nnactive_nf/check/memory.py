@@ -1,8 +1,7 @@
 """Memory that each stage's tasks ask for, by the sizes that `nnactive_nf.check.sizes` gives.
 
 The factors were measured on images of 12 million voxels (docs/cluster.md) and hold a margin. V stands for the voxels of
-the largest image, C for the number of
-classes, background included, or of regions.
+the largest image, C for the number of classes, background included, or of regions.
 """
 
 from __future__ import annotations
@@ -46,6 +45,8 @@ def memory(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
         "views": _need(0.25 * GIB + (16 + 4 * channels) * volume),
         # a map of a case, and the same on the file's grid while it is compressed; or the folds' networks
         "export": _need(GIB + 16 * volume + 32 * file),
+        # all that people have labelled, patches and what lies outside of them; a case's files, read and resampled
+        "receive": _need(GIB + 2 * sizes["pool_voxels"] + 16 * volume + 32 * file),
         # all labelled masks and one case's true mask
         "annotate": _need(0.5 * GIB + sizes["pool_voxels"] + 8 * volume),
     }
