@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import tiny
 from geometries import Drawn, drawn, patch_in, prepare_drawn
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from study import known_winner, make_study
 from test_receive import BOXES, IGNORE, Folder, query_of
 
@@ -149,12 +150,13 @@ def test_a_reserve_that_nobody_needs_is_outside(delivered: Folder, tmp_path: Pat
     received = received_of(delivered, reserve_file=reserve)
     assert [answer.state for answer in received.answers] == ["done", "done", "done", "reserve"]
     assert (received.outside["b"] == 7).sum() == 8
+    assert "taken as what lies outside" in received.answers[3].note
 
 
-@given(drawn())
-@settings(max_examples=25)
-def test_a_whole_label_file_comes_in_as_prepare_takes_it(case: Drawn) -> None:
-    """Whole truth for one patch: all of the mask, but where no label holds half of a resampled voxel."""
+@given(drawn(), st.booleans())
+@settings(max_examples=50)
+def test_a_label_file_of_a_case_comes_in_as_prepare_takes_it(case: Drawn, whole: bool) -> None:
+    """The truth for one patch, whole or of one half: all of the mask, but where no label holds half of a voxel."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = prepare_drawn(case, folder, noise=True)
@@ -162,14 +164,23 @@ def test_a_whole_label_file_comes_in_as_prepare_takes_it(case: Drawn) -> None:
         query_file = query_of(folder / "query.csv", [("a", box)])
         (folder / "labels").mkdir()
         truth = sitk.ReadImage(str(folder / f"a{case.ending}"))
-        sitk.WriteImage(truth, str(folder / "labels" / "a.nii.gz"))
+        values = sitk.GetArrayFromImage(truth)
+        if not whole:
+            place = done.grid.label_box(box).slices
+            inside = values[place].copy()
+            values[:, :, values.shape[2] // 2 :] = IGNORE
+            values[place] = inside
+        image = sitk.GetImageFromArray(values)
+        image.CopyInformation(truth)
+        sitk.WriteImage(image, str(folder / "labels" / "a.nii.gz"))
         received = receive(folder, query_file, folder / "labels", accept_outside=True)
         write_answers(received, folder, query_file, folder / "answered.csv", folder / "answers.h5", "n-c00")
         mask = read_labels(folder / "answers.h5", "oracle", {"a": done.grid.shape_zyx}).masks["a"]
         known = mask != IGNORE
         np.testing.assert_array_equal(mask[known], done.mask[known])
         np.testing.assert_array_equal(mask[box.slices], done.mask[box.slices])
-        assert known.all() or done.grid.is_resampled
+        assert known.all() or done.grid.is_resampled or not whole
+        assert known[..., : known.shape[2] // 3].all() or done.grid.is_resampled
 
 
 def annotated(folder: Folder, received: Received, accept_outside: bool = True, before: Path | None = None) -> Labels:

@@ -104,7 +104,7 @@ def _received(
             note = f"{lost} voxels outside of the patches are not taken; --accept_outside takes them"
             beside[case] = outside_row(case, readings, note)
         del readings
-    _fill_in(answers, {int(rank) for rank in query.loc[query["reserve"], "rank"]})
+    _fill_in(answers, {int(rank) for rank in query.loc[query["reserve"], "rank"]}, accept_outside)
     agreement.sort(key=lambda row: int(str(row["patch"])))
     outside = outside_masks(agreed, answers, boxes, dataset)
     for case, mask_zyx in outside.items():
@@ -127,7 +127,7 @@ def _agreement(
     return agreement_rows(answer.patch, answer.case, reads, start, is_blind, dataset.classes)
 
 
-def _fill_in(answers: Sequence[Answer], reserve: Collection[int]) -> None:
+def _fill_in(answers: Sequence[Answer], reserve: Collection[int], accept_outside: bool) -> None:
     """Give each refused patch, in their order, the next of the reserve that is not refused itself; spare the others.
 
     Which one it is does not rest on what has been labelled, so that what is awaited changes with refusals alone.
@@ -141,8 +141,10 @@ def _fill_in(answers: Sequence[Answer], reserve: Collection[int]) -> None:
             answer.stands_for = place.patch
             place.note = "; ".join(filter(None, [place.note, f"patch {answer.patch} takes its place"]))
         else:
-            told = "labelled, not taken: no refused patch needs it" if answer.state == DONE else answer.note
-            answer.state, answer.values_zyx, answer.note = RESERVE, None, told
+            if answer.state == DONE:
+                taken = "taken as what lies outside" if accept_outside else "not taken"
+                answer.note = f"labelled, {taken}: no refused patch needs it"
+            answer.state, answer.values_zyx = RESERVE, None
 
 
 def _told(files: Sequence[File], query: pd.DataFrame) -> tuple[dict[int, list[Told]], list[Answer]]:
