@@ -185,11 +185,10 @@ def test_hover_tells_the_number(page: Page):
 
 def test_trainings_can_be_looked_at_by_trajectory_and_curve(report: Path, show):
     opened = show(report)
-    opened.page.locator("#trainings").scroll_into_view_if_needed()
+    opened.scroll_through()
     state = """(() => { const all = [...document.querySelectorAll('#t-grid .plot')].filter((e) => e.offsetParent);
         return [all.length, all[0].data.length, all[0].layout.yaxis.title.text, all[0].layout.title.text]; })()"""
-    opened.page.wait_for_function(f"{state}[0] === 12")
-    assert opened.page.evaluate(state)[1:3] == [2 * 2, "loss"]
+    assert opened.page.evaluate(state)[:3] == [12, 2 * 2, "loss"]
     opened.choose("t-kind", "dice")
     opened.page.select_option("#t-view", label="Predictive entropy, seed 2, all cycles")
     assert opened.page.evaluate(state) == [3, 2 * 2, "online Dice", "Start, seed 2, cycle 0"]

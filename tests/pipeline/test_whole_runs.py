@@ -181,8 +181,9 @@ def room(paths: Iterable[Path]) -> int:
 
 def test_a_second_run_with_resume_runs_nothing(phantom_run: Run) -> None:
     again = run_nextflow(
-        phantom_run.folder, "-profile", "test", "-resume", publish_uncertainty=True, publish_models=True
-    )
+        phantom_run.folder, "-profile", "test", "-resume", publish_uncertainty=True, publish_models=True,
+        tensorboard=True,
+    )  # fmt: skip
     assert again.returncode == 0, again.output
     assert again.trace
     assert {row["status"] for row in again.trace} == {"CACHED"}
