@@ -35,6 +35,7 @@ from nnactive_nf.core.options import ZYX, Name, Plateau
 @click.option("--trainer-file", type=click.Path(path_type=Path), help="Python file with a trainer of your own.")
 @click.option("--initial-weights", type=click.Path(path_type=Path), help="nnU-Net's checkpoint to start from.")
 @click.option("--before", type=click.Path(path_type=Path), help="This fold of the node before, as TRAIN made it.")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder for event files that grow meanwhile.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @reports_user_errors
 def main(
@@ -50,6 +51,7 @@ def main(
     folds_file: Path | None,
     initial_weights: Path | None,
     before: Path | None,
+    tensorboard: Path | None,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
@@ -59,6 +61,7 @@ def main(
         train(
             prepared, labels_file, Settings(**options), node, device, threads, store, code, out,
             trainer_file=trainer_file, folds_file=folds_file, initial_weights=initial_weights, before=before,
+            tensorboard=tensorboard,
         )  # fmt: skip
     except StoppedError as end:
         print(

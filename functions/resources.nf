@@ -1,6 +1,7 @@
 /*
  * Memory that tasks ask for, by what CHECK says that their data need (bin/nnactive_nf/check/memory.py). What a process
- * asks for itself, here, gives way to a site's `withLabel` and `withName`. And how this machine's GPUs are shared.
+ * asks for itself, here, gives way to a site's `withLabel` and `withName`. How this machine's GPUs are shared, and where trainings
+ * write while they run.
  */
 
 // What CHECK found, [stage: [bytes, each]]; zeros where its file is empty (-stub-run).
@@ -28,4 +29,9 @@ def memory_here() {
 // no part of what -resume goes by.
 def gpu_share(task) {
     task.executor == 'local' ? "export NNACTIVE_TASKS_PER_GPU=${task.ext.tasks_per_gpu}" : ''
+}
+
+// The folder into which trainings write for TensorBoard (conf/containers.config). Nor is it a part of that.
+def tensorboard_option(task) {
+    task.ext.tensorboard ? "--tensorboard ${task.ext.tensorboard}" : ''
 }

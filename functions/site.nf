@@ -34,5 +34,8 @@ def far_errors(values, work) {
     (far && !outdir.startsWith('/') && !outdir.contains('://')
         ? ["--outdir ${outdir}: the work folder is ${work}; give a folder there too, or a whole path"] : []) +
         (far && !store.startsWith('/') || store.contains('://')
-        ? ["--checkpoint_store ${store}: the path of a file system that all tasks mount is wanted, such as /mnt/shared/checkpoints"] : [])
+        ? ["--checkpoint_store ${store}: the path of a file system that all tasks mount is wanted, such as /mnt/shared/checkpoints"] : []) +
+        // Trainings write there as they run, and containers mount it.
+        (values.tensorboard && outdir =~ /[*?\[\]{}:,]/
+        ? ["--tensorboard: --outdir ${outdir} must be a path of a file system, without any of * ? [ ] { } : , in it; leave --tensorboard out, or give another"] : [])
 }

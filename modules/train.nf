@@ -4,7 +4,7 @@
  */
 include { file_option ; options ; thread_limits } from '../functions/shell.nf'
 include { labels_of ; where } from '../functions/labels.nf'
-include { gpu_share ; memory_of } from '../functions/resources.nf'
+include { gpu_share ; memory_of ; tensorboard_option } from '../functions/resources.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"
@@ -30,7 +30,7 @@ process TRAIN {
     ${gpu_share(task)}
     train.py --prepared ${prepared} --labels ${labels} --fold ${fold} ${options(settings)} --threads ${task.cpus} --code ${code} \\
         ${file_option('--trainer-file', trainer_file)} ${file_option('--folds-file', folds_file)} \\
-        ${file_option('--initial-weights', weights)} ${file_option('--before', before)} --out ${node.id}/fold_${fold}
+        ${file_option('--initial-weights', weights)} ${file_option('--before', before)} ${tensorboard_option(task)} --out ${node.id}/fold_${fold}
     cp ${node.id}/fold_${fold}/training.json ${node.id}-f${fold}.json
     """
 

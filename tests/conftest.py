@@ -239,7 +239,9 @@ def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ended.exists():
-            done = run_nextflow(folder, "-profile", "test", publish_uncertainty=True, publish_models=True)
+            done = run_nextflow(
+                folder, "-profile", "test", publish_uncertainty=True, publish_models=True, tensorboard=True
+            )
             ended.write_text(json.dumps(asdict(done), default=str))
     done = Run(**{**json.loads(ended.read_text()), "folder": folder})
     assert done.returncode == 0, done.output

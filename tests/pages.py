@@ -143,7 +143,7 @@ def columns_of_tables() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for table in tables(ROOT / "docs" / "outputs.md"):
         header, *rows = table.rows
-        file = next((name for name in names_in(table.before) if name.endswith(".csv")), "")
+        file = next((name for name in names_in(table.before) if name.endswith((".csv", ".csv.gz"))), "")
         if header[0] == "column" and file != "cases.csv":  # which is no file of `tables/`
             found[file] = [name for row in rows for name in names_in(row[0])]
         elif header[-1] == "columns":

@@ -312,8 +312,24 @@ def make_training(node: str, fold: int) -> dict[str, Any]:
         "peak_host_memory_bytes": 2**30 + fold,
         "cpu_seconds": 90.0 + fold,
         "loader_percent": 20.0 + fold,
-        "curve": [],
+        "curve": make_curve(fold),
     }
+
+
+def make_curve(fold: int, epochs: int = 100) -> list[dict[str, Any]]:
+    """A training's curve, whose validation loss rises in the second half where the fold is odd; no Dice at first."""
+    at = np.linspace(0, 1, epochs)
+    rise = 0.8 * np.clip(at - 0.5, 0, None) * (fold % 2)
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": float(1 - 1.8 * share),
+            "val_loss": float(1 - 1.5 * share + more),
+            "pseudo_dice": [None, None] if epoch == 0 else [float(0.9 * share), None if epoch == 1 else float(share)],
+            "learning_rate": 0.01 * (1 - epoch / epochs) ** 0.9,
+        }
+        for epoch, (share, more) in enumerate(zip(1 - np.exp(-6 * at), rise, strict=True))
+    ]
 
 
 def _write(path: Path, content: Any) -> None:

@@ -274,7 +274,7 @@ workflow ACTIVE_LEARNING {
 
 // Folders that several runs write into.
 def shared_folders(plan, values) {
-    [file(values.checkpoint_store)] + (plan.any { row -> is_awaited(row) } ? [download_folder(values)] : [])
+    [file(values.checkpoint_store)] + (values.tensorboard ? [file("${values.outdir}/tensorboard")] : []) + (plan.any { row -> is_awaited(row) } ? [download_folder(values)] : [])
 }
 
 // All files of a channel in one list, in an order that does not depend on which came first.

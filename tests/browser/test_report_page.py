@@ -144,7 +144,7 @@ def test_it_is_silent_complete_and_fits(report: Path, show, width: int, scheme: 
     drawn = page.evaluate(
         "[...document.querySelectorAll('.plot')].map((e) => [e.id, e.querySelector('.main-svg')?.clientWidth || 0])"
     )
-    assert len(drawn) == 2 + 5
+    assert len(drawn) == 2 + 5 + 12  # with the last ensembles of 4 strategies and 3 seeds
     assert all(0 < size <= width for _, size in drawn), drawn
     outside = page.evaluate(
         """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.table-wrap, .main-svg, .hoverlayer')
@@ -181,6 +181,19 @@ def test_hover_tells_the_number(page: Page):
     page.wait_for_selector(".plot.curve .hoverlayer .hovertext")
     text = page.locator(".plot.curve .hoverlayer .hovertext").first.text_content()
     assert re.search(r"cycle \d: 0\.\d{4}", text), text
+
+
+def test_trainings_can_be_looked_at_by_trajectory_and_curve(report: Path, show):
+    opened = show(report)
+    opened.scroll_through()
+    state = """(() => { const all = [...document.querySelectorAll('#t-grid .plot')].filter((e) => e.offsetParent);
+        return [all.length, all[0].data.length, all[0].layout.yaxis.title.text, all[0].layout.title.text]; })()"""
+    assert opened.page.evaluate(state)[:3] == [12, 2 * 2, "loss"]
+    opened.choose("t-kind", "dice")
+    opened.page.select_option("#t-view", label="Predictive entropy, seed 2, all cycles")
+    assert opened.page.evaluate(state) == [3, 2 * 2, "online Dice", "Start, seed 2, cycle 0"]
+    assert opened.page.locator("#t-facts").text_content() == "phantom, low. "
+    assert opened.complaints == []
 
 
 def test_axes_classes_and_seeds_can_be_chosen(report: Path, show):

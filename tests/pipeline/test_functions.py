@@ -39,7 +39,7 @@ workflow {
     def asked = new groovy.json.JsonSlurper().parseText(file('asked.json').text)
     def told = [
         checks: asked.checks.collectEntries { name, given -> [name, checked(params + given)] },
-        far: asked.far.collectEntries { name, place -> [name, far(place[0], place[1], place[2])] },
+        far: asked.far.collectEntries { name, place -> [name, far(place)] },
         memory: memory(),
         shares: ['local', 'slurm'].collect { executor -> gpu_share([executor: executor, ext: [tasks_per_gpu: 3]]) },
         schedules: schedules(typed_parameters(params + asked.schedules)),
@@ -54,8 +54,8 @@ def checked(given) {
     [errors: errors, rows: errors ? [] : study_rows(values)]
 }
 
-def far(work, outdir, store) {
-    far_errors([outdir: outdir, checkpoint_store: store], work)
+def far(place) {
+    far_errors([outdir: place[1], checkpoint_store: place[2], tensorboard: place[3]], place[0])
 }
 
 def memory() {
@@ -113,13 +113,15 @@ MEMORY = {
     "memory_of([attempt: 3, executor: 'slurm'], 8)": 24,
 }
 
-# Work folder, results, store.
+# Work folder, results, store, whether trainings write into the results.
 PLACES = {
-    "near": ["/work", "results", "checkpoints"],
-    "far": ["s3://bucket/work", "results", "checkpoints"],
-    "whole": ["s3://bucket/work", "/mnt/results", "/mnt/checkpoints"],
-    "bucket": ["s3://bucket/work", "s3://bucket/results", "s3://bucket/checkpoints"],
-    "store": ["/work", "results", "s3://bucket/checkpoints"],
+    "near": ["/work", "results", "checkpoints", True],
+    "far": ["s3://bucket/work", "results", "checkpoints", False],
+    "whole": ["s3://bucket/work", "/mnt/results", "/mnt/checkpoints", True],
+    "bucket": ["s3://bucket/work", "s3://bucket/results", "s3://bucket/checkpoints", False],
+    "store": ["/work", "results", "s3://bucket/checkpoints", False],
+    "watched bucket": ["/work", "s3://bucket/results", "checkpoints", True],
+    "no mount": ["/work", "/results,old", "checkpoints", True],
 }
 
 # A study: what schedules are told of cycles; test sets, first patches, folds, numbers of patches that are given.
@@ -405,6 +407,13 @@ def test_places_that_tasks_elsewhere_do_not_have(told: dict[str, Any]) -> None:
         "whole": [],
         "bucket": [f"--checkpoint_store s3://bucket/checkpoints: {mount}"],
         "store": [f"--checkpoint_store s3://bucket/checkpoints: {mount}"],
+        **{
+            name: [
+                f"--tensorboard: --outdir {PLACES[name][1]} must be a path of a file system, without any of "
+                "* ? [ ] { } : , in it; leave --tensorboard out, or give another"
+            ]
+            for name in ("watched bucket", "no mount")
+        },
     }
 
 

@@ -118,7 +118,9 @@ def of_dataset(number: int, found: set[str]) -> set[str]:
 def test_what_changes_what(going: Going) -> None:
     """All lines about a data set at once, with other cores and other files among the results, which change nothing."""
     before = tasks(going.first, "COMPLETED")
-    done = going.run(table(True), "-resume", "-c", "site.config", "--publish_models", "--publish_uncertainty")
+    done = going.run(
+        table(True), "-resume", "-c", "site.config", "--publish_models", "--publish_uncertainty", "--tensorboard"
+    )
     ran, kept = tasks(done, "COMPLETED"), tasks(done, "CACHED")
     for number, line in enumerate(LINES):
         was = of_dataset(number, before)
@@ -129,7 +131,7 @@ def test_what_changes_what(going: Going) -> None:
     dropped = {task for task in before - ran - kept if "predictive_entropy" not in task}
     assert dropped == set()  # a strategy less, but all of the others
     assert len(LINES) == 11 and [sorted(line.options) for line in FOR_THE_RUN] == [
-        ["publish_models", "publish_uncertainty"], ["view_patches"], ["view_patches"]
+        ["publish_models", "publish_uncertainty", "tensorboard"], ["view_patches"], ["view_patches"]
     ]  # fmt: skip
 
 

@@ -203,7 +203,8 @@ ODD = '-it\'s "here" $(touch RAN) `touch RAN` ;touch RAN; & a'
 )
 def test_job_scripts(tmp_path, profile, process, wanted, unwanted):
     store = f"/shared/{ODD}"
-    script = job_script(tmp_path, profile, process, checkpoint_store=store)
+    watched = tmp_path / ODD
+    script = job_script(tmp_path, profile, process, checkpoint_store=store, outdir=watched, tensorboard=True)
     for text in wanted:
         assert text in script, text
     for text in unwanted:
@@ -212,5 +213,7 @@ def test_job_scripts(tmp_path, profile, process, wanted, unwanted):
         (line,) = [line for line in script.splitlines() if "/shared/-it" in line]
         mounted = store if {"apptainer", "singularity"}.intersection(profile.split(",")) else f"{store}:{store}"
         assert mounted in shlex.split(line)
+        board = f"{watched}/tensorboard"
+        assert mounted.replace(store, board) in shlex.split(line)
         assert re.search(r"pgrep -f \"\$NXF_TASK_WORKDIR/.command.sh\"", script)
     assert "CUDA_VISIBLE_DEVICES" in script

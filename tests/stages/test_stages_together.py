@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from tfevents import scalars_in
 
 from nnactive_nf.annotate.run import annotate
 from nnactive_nf.annotate.run import write as write_annotated
@@ -190,18 +191,28 @@ def test_a_finished_fold_returns_at_once_and_other_code_trains_anew(
     labels.node = "other-node"
     write_annotated(tmp_path / "labels.h5", labels)
     others = (node.folder / "prepared", tmp_path / "labels.h5", settings)
-    train(*others, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0")
+    board = tmp_path / "tensorboard"
+    train(*others, "other-node", "cpu", 1, node.folder / "store", "code", tmp_path / "fold_0", tensorboard=board)
     assert "was trained before" in capsys.readouterr().out
     assert read_json(tmp_path / "fold_0" / "training.json")["node"] == "other-node"
     lease = Lease(Gpu("GPU-a", "0"), place=2, waited_s=3.14, handle=-1)
     monkeypatch.setattr("nnactive_nf.train.run.current_lease", lambda: lease)
-    train(*inputs, "n-c00", "cpu", 1, node.folder / "store", "changed code", tmp_path / "again")
+    train(*inputs, "n-c00", "cpu", 1, node.folder / "store", "changed code", tmp_path / "again", tensorboard=board)
     assert "was trained before" not in capsys.readouterr().out
     first, second = (read_json(path / "training.json") for path in (tmp_path / "fold_0", tmp_path / "again"))
     assert first["digest"] != second["digest"]
     assert first["curve"] == second["curve"]  # the same seeds, to the bit
     assert second["gpu_lease"] == {"gpu_uuid": "GPU-a", "place": 2, "waited_seconds": 3.1} and "gpu_lease" not in first
     assert 0 < first["loader_percent"] < 100
+    stored, watched = (scalars_in(board / name / "fold_0") for name in ("other-node", "n-c00"))
+    for found, record in ((stored, first), (watched, second)):  # fetched, and written as it trained
+        losses = [entry["train_loss"] for entry in record["curve"]]
+        assert list(found["loss/train"].values()) == pytest.approx(losses) and len(losses) == 2
+        assert list(found["time/seconds_per_epoch"].values()) == pytest.approx(
+            [one["seconds"] for one in record["times"]]
+        )
+        assert all(0 < share < 1 for share in found["time/share_waiting_for_batches"].values())
+        assert {"dice/organ", "dice/lesion"} & set(found) and "dice_mean/moving" in found
 
 
 def test_given_folds_are_taken_and_train_anew(

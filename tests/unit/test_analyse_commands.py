@@ -17,7 +17,7 @@ from test_analyse_nnactive import write_experiment
 from nnactive_nf.analyse.folders import merge, read_any
 from nnactive_nf.analyse.write import all_tables, analyse
 from nnactive_nf.core.design import Design
-from nnactive_nf.core.result_tables import COLUMNS
+from nnactive_nf.core.result_tables import COLUMNS, table_file
 from nnactive_nf.report.gallery import LEVELS, find_queries, gallery
 from nnactive_nf.report.render import page
 from nnactive_nf.report.tables import Tables
@@ -49,8 +49,8 @@ def test_report_is_the_same_every_time(made: Made, tables: Path, tmp_path: Path,
 
 def test_tables_come_back_from_their_folder(made: Made, tables: Path, tmp_path: Path):
     analyse(read_any(made.folder), tmp_path)
-    names = sorted(path.name for path in tables.glob("*.csv"))
-    assert "ppm.csv" in names
+    names = sorted(path.name for path in tables.glob("*.csv*"))
+    assert {"ppm.csv", "curves.csv.gz"} <= set(names)
     for name in names:
         was, again = (pd.read_csv(folder / name) for folder in (tables, tmp_path))
         if name == "cost.csv":  # what was asked for stands in the queries, not in the tables' folder
@@ -59,9 +59,9 @@ def test_tables_come_back_from_their_folder(made: Made, tables: Path, tmp_path: 
 
 
 def test_tables_have_the_columns_that_they_are_read_with(made: Made, tables: Path):
-    assert {path.stem for path in tables.glob("*.csv")} == set(COLUMNS)
+    assert {path.name for path in tables.glob("*.csv*")} == {table_file(name) for name in COLUMNS}
     for name, columns in COLUMNS.items():
-        found = list(pd.read_csv(tables / f"{name}.csv").columns)
+        found = list(pd.read_csv(tables / table_file(name)).columns)
         assert found[: len(columns)] == list(columns), name
         assert all(name == "queries" and column.startswith("voxels_") for column in found[len(columns) :]), name
 

@@ -13,7 +13,7 @@ from nnactive_nf.analyse.nnactive import read_nnactive
 from nnactive_nf.analyse.study import PATCH_COLUMNS, SCORE_COLUMNS, STOP_COLUMNS, Study, table
 from nnactive_nf.core.design import MEAN, Design, Strategy, Trajectory
 from nnactive_nf.core.errors import UserError
-from nnactive_nf.core.result_tables import COLUMNS, read_table
+from nnactive_nf.core.result_tables import COLUMNS, read_table, table_file
 
 
 def read_any(folder: Path) -> Study:
@@ -43,6 +43,8 @@ def read_tables(folder: Path) -> Study:
     study.calibration = read_table(folder, "calibration")[["node", "ece", "brier"]].drop_duplicates("node")
     study.bins = read_table(folder, "calibration_bins")
     study.runtimes = read_table(folder, "runtimes", ["node", "fold"]).reindex(columns=COLUMNS["runtimes"])
+    if (folder / table_file("curves")).exists():  # which earlier versions did not write
+        study.curves = read_table(folder, "curves")
     study.pool = read_table(folder, "pool")
     study.full = read_table(folder, "full_reference")
     study.lacking = read_table(folder, "missing")
@@ -86,7 +88,7 @@ def merge(studies: Sequence[Study], names: Sequence[str]) -> Study:
             known_classes = whole.classes.setdefault(dataset, [])
             known_classes.extend(name for name in classes if name not in known_classes)
         whole.notes += study.notes
-    for name in ("scores", "calibration", "bins", "runtimes", "full", "lacking", "asked", "stopped"):
+    for name in ("scores", "calibration", "bins", "runtimes", "curves", "full", "lacking", "asked", "stopped"):
         setattr(whole, name, _stacked([getattr(study, name) for study in renamed]))
     whole.pool = _stacked([study.pool for study in renamed]).drop_duplicates(["dataset", "class"])
     return whole
@@ -136,7 +138,7 @@ def _rename(study: Study, name: str, clashing: set[str]) -> Study:
     renamed = dataclasses.replace(
         study, design=design, patches={ids[key]: value for key, value in study.patches.items()}
     )
-    for attribute in ("scores", "calibration", "bins", "runtimes", "lacking"):
+    for attribute in ("scores", "calibration", "bins", "runtimes", "curves", "lacking"):
         frame = getattr(study, attribute)
         setattr(renamed, attribute, frame.assign(node=frame["node"].map(node_name)))
     for attribute in ("lacking", "asked", "stopped"):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from nnactive_nf.analyse.rows import number_or_nan
+from nnactive_nf.analyse.rows import number_or_nan, whole_numbers
 from nnactive_nf.core.design import MEAN, Design, Trajectory
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
@@ -32,6 +32,7 @@ from nnactive_nf.core.labels import (
 )
 from nnactive_nf.core.labels import VERSION as LABELS_VERSION
 from nnactive_nf.core.names import check_names
+from nnactive_nf.core.online_dice import mean_dice, moving_dice
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.result_tables import COLUMNS
 from nnactive_nf.core.tables import read_table
@@ -69,6 +70,7 @@ class Study:
         calibration: node, ece, brier.
         bins: node, bin, confidence, accuracy, voxels.
         runtimes: `COLUMNS["runtimes"]`, one row per node and fold.
+        curves: `COLUMNS["curves"]`, one row per node, fold and epoch.
         pool: dataset, class, voxels, cases: what the pool holds, `mean` being the total of all foreground classes.
         full: dataset, regime, seed, class, dice: the training on all labels of the pool.
         stopped: trajectory, cycle (the last that was trained), rule, value, why: trajectories that a rule has stopped.
@@ -85,6 +87,7 @@ class Study:
     calibration: pd.DataFrame = field(default_factory=lambda: table(["node", "ece", "brier"]))
     bins: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["calibration_bins"]))
     runtimes: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["runtimes"]))
+    curves: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["curves"]))
     pool: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["pool"]))
     full: pd.DataFrame = field(default_factory=lambda: table(COLUMNS["full_reference"]))
     asked: pd.DataFrame = field(default_factory=lambda: table(["trajectory", "cycle", "patches"]))
@@ -332,9 +335,11 @@ def _read_full_reference(study: Study, folder: Path) -> None:
 
 def _read_training(study: Study, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         try:
+            curves.append(curve_table(content))
             rows.append(
                 {
                     "node": content["node"],
@@ -352,11 +357,36 @@ def _read_training(study: Study, folder: Path) -> None:
                     "peak_host_mib": round(number_or_nan(content.get("peak_host_memory_bytes")) / 2**20, 1),
                     "cpu_seconds": number_or_nan(content.get("cpu_seconds")),
                     "loader_percent": number_or_nan(content.get("loader_percent")),
+                    "start": content.get("start", ""),
+                    "plateau": number_or_nan(content.get("plateau")),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not the record of a training ({error!r})") from None
-    study.runtimes = table(COLUMNS["runtimes"], rows).sort_values(["node", "fold"]).reset_index(drop=True)
+    runtimes = table(COLUMNS["runtimes"], rows).sort_values(["node", "fold"]).reset_index(drop=True)
+    study.runtimes = whole_numbers(runtimes, ["plateau"])
+    curves = [curve for curve in curves if len(curve)]
+    if curves:
+        study.curves = pd.concat(curves).sort_values(["node", "fold", "epoch"], kind="stable").reset_index(drop=True)
+
+
+def curve_table(record: dict[str, Any]) -> pd.DataFrame:
+    """A training's curve from its record, epoch by epoch; five digits behind the point are kept of its numbers.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no record of a training.
+    """
+    curve = record["curve"]
+    numbers = {
+        "train_loss": [entry["train_loss"] for entry in curve],
+        "val_loss": [entry["val_loss"] for entry in curve],
+        "online_dice": [number_or_nan(mean_dice(entry["pseudo_dice"])) for entry in curve],
+        "moving_dice": [number_or_nan(dice) for dice in moving_dice(curve)],
+    }
+    where = {"node": record["node"], "fold": int(record["fold"]), "epoch": [int(entry["epoch"]) for entry in curve]}
+    rounded = {name: np.round(np.asarray(values, dtype=float), 5) for name, values in numbers.items()}
+    rates = [number_or_nan(entry.get("learning_rate")) for entry in curve]
+    return pd.DataFrame(where | rounded | {"learning_rate": rates}, columns=list(COLUMNS["curves"]))
 
 
 def _read_stopped(study: Study, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from nnactive_nf.analyse.efficiency import efficiency_table
 from nnactive_nf.analyse.notes import add_notes
 from nnactive_nf.analyse.study import Study, table
 from nnactive_nf.core.files import whole_file, write_json
-from nnactive_nf.core.result_tables import COLUMNS
+from nnactive_nf.core.result_tables import COLUMNS, GZIPPED, table_file
 from nnactive_nf.core.tables import without_formulas
 
 
@@ -38,6 +39,7 @@ def all_tables(study: Study, alpha: float = 0.05, draws: int = 2000) -> dict[str
         "pool": study.pool,
         "full_reference": study.full,
         "runtimes": study.runtimes[list(COLUMNS["runtimes"])],
+        "curves": study.curves,
         "stopped": tables.stopped_table(study),
         "missing": study.lacking,
     }
@@ -51,8 +53,9 @@ def analyse(study: Study, out: Path, alpha: float = 0.05, draws: int = 2000) -> 
     """Work out all tables and write them to `out`, with the plan and the settings of the statistics beside them."""
     found = all_tables(study, alpha, draws)
     for name, frame in found.items():
-        with whole_file(out / f"{name}.csv") as temporary:
-            without_formulas(frame).to_csv(temporary, index=False, float_format="%.10g")
+        text = without_formulas(frame).to_csv(index=False, float_format="%.10g").encode()
+        with whole_file(out / table_file(name)) as temporary:
+            temporary.write_bytes(text if name not in GZIPPED else gzip.compress(text, 6, mtime=0))
     write_json(out / "design.json", study.design.as_json())
     write_json(out / "statistics.json", {"alpha": alpha, "bootstrap_draws": draws})
     return found

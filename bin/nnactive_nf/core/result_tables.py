@@ -13,7 +13,7 @@ from nnactive_nf.core.errors import UserError
 _TRAJECTORY = ("trajectory", "dataset", "regime", "strategy", "seed")
 _LABELLED = ("voxels", "foreground_voxels", "border_voxels")
 
-# By the file's name without `.csv`. `queries` has one more, `voxels_<class>`, for each class.
+# By the file's name without `.csv` and `.csv.gz`. `queries` has one more, `voxels_<class>`, for each class.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": (
         *_TRAJECTORY, "cycle", "node", "patches", "voxels", "foreground_voxels", "class", "dice", "iou", "nsd",
@@ -57,12 +57,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "full_reference": ("dataset", "regime", "seed", "class", "dice"),
     "runtimes": (
         "node", "fold", "device", "epochs", "train_cases", "val_cases", "seconds", "resumed", "gpu_percent_mean",
-        "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds", "loader_percent",
+        "gpu_percent_max", "peak_gpu_mib", "peak_host_mib", "cpu_seconds", "loader_percent", "start", "plateau",
     ),
+    "curves": ("node", "fold", "epoch", "train_loss", "val_loss", "online_dice", "moving_dice", "learning_rate"),
     "stopped": (*_TRAJECTORY, "cycle", "rule", "value", "why"),
     "missing": ("trajectory", "cycle", "node", "what"),
     "notes": ("topic", "dataset", "regime", "text"),
 }  # fmt: skip
+
+# Tables that are packed, being long: a row for each epoch of each training.
+GZIPPED = ("curves",)
 
 # The table `agreement`, which is there where several people have read the same patches.
 AGREEMENT_COLUMNS = (
@@ -78,6 +82,11 @@ _TEXT = [
 ]  # fmt: skip
 
 
+def table_file(name: str) -> str:
+    """Name of a table's file."""
+    return f"{name}.csv.gz" if name in GZIPPED else f"{name}.csv"
+
+
 def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read one of the tables back, with the types that it had.
 
@@ -89,7 +98,7 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
     Raises:
         UserError: the file is not there, is no table, or lacks columns.
     """
-    path = folder / f"{name}.csv"
+    path = folder / table_file(name)
     if not path.exists():
         raise UserError(f"{path}: no such file; is {folder} a folder of tables?")
     found = tables.read_table(path, _TEXT, missing="")

@@ -6,6 +6,8 @@ file was cut off), columns that are missing, cells that are not of their column'
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def read_table(
     """Read a CSV table; names like NA are text.
 
     Args:
-        path: the file.
+        path: the file; packed where its name ends with `.gz`.
         text: columns that hold text; the others' types are pandas' to find.
         wanted: columns that must be there.
         missing: what stands for a missing value; None where there is none.
@@ -43,7 +45,7 @@ def read_table(
     path = Path(path)
     check_regular(path)
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
         if b"\0" in content:
             raise ValueError("it holds NUL")
         content.decode("utf-8-sig")
@@ -56,7 +58,7 @@ def read_table(
         lacking = [name for name in wanted if name not in found]
         if lacking:
             raise ValueError(f"columns {lacking} are missing")
-    except (OSError, ValueError, pd.errors.ParserError, OverflowError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserError, OverflowError) as error:
         raise UserError(f"{path}: not {what} ({one_line(error)})") from None
     return found
 

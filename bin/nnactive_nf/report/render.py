@@ -21,6 +21,7 @@ from nnactive_nf.report.figures import write_figures
 from nnactive_nf.report.gallery import colour_table, find_queries, gallery
 from nnactive_nf.report.look import looks
 from nnactive_nf.report.tables import Tables
+from nnactive_nf.report.trainings import trainings
 
 TEMPLATES = Path(__file__).parent / "templates"
 PACKAGES = [
@@ -80,8 +81,10 @@ def page(
     design = tables.design
     notes, alone = tables["notes"], answer.is_alone(design)
     datasets = dict.fromkeys(dataset for dataset, _ in design.settings)
+    trained = trainings(tables)
     data = {
         **content.figure_data(tables),
+        "trainings": trained["data"] if trained else None,
         "gallery": pictures,
         "colours": colour_table(),
         "classColours": {
@@ -112,6 +115,7 @@ def page(
         oracle_aware=[s for s in design.strategies if s.oracle_aware],
         has_gallery=bool(pictures["queries"]),
         agreement=agreement(tables),
+        trainings=trained,
         pictures_left_out=pictures["left_out"],
         has_efficiency=any(setting["efficiency"] for setting in data["settings"]),
         has_reliability=any(setting["reliability"] for setting in data["settings"]),

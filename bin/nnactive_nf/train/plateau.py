@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# nnU-Net's moving mean of its online Dice: this share is what it was before.
-INERTIA = 0.9
+from nnactive_nf.core.online_dice import moving_dice
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,8 @@ def ending_of(curve: Sequence[Mapping[str, Any]], patience: int, planned: int) -
         patience: epochs without a new best mean, after which as many at most follow for the rest of the schedule.
         planned: epochs that were asked for.
     """
-    mean: float | None = None
     best, since = float("-inf"), 0
-    for entry in curve:
-        known = [dice for dice in entry["pseudo_dice"] if dice is not None]
-        if known:
-            dice = sum(known) / len(known)
-            mean = dice if mean is None else INERTIA * mean + (1 - INERTIA) * dice
+    for entry, mean in zip(curve, moving_dice(curve), strict=True):
         best, since = (mean, 0) if mean is not None and mean > best else (best, since + 1)
         at = entry["epoch"] + 1
         if since >= patience and at < planned:

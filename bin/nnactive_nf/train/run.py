@@ -17,6 +17,7 @@ import torch
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
+from nnactive_nf.core.files import read_json
 from nnactive_nf.core.folds import assign_folds, classes_in_one_fold
 from nnactive_nf.core.given_folds import read_folds
 from nnactive_nf.core.gpu_lease import current_lease
@@ -26,6 +27,7 @@ from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.trainer_file import TrainerFile, given_trainer
 from nnactive_nf.core.training_plans import training_plans
 from nnactive_nf.train.data import write_training_folder
+from nnactive_nf.train.events import Events
 from nnactive_nf.train.start import Start, previous_start, users_start
 from nnactive_nf.train.store import Given, TrainingStore, training_digest
 from nnactive_nf.train.trainer import LEARNING_RATES, ActiveTrainer, Schedule
@@ -88,6 +90,7 @@ def train(
     folds_file: Path | None = None,
     initial_weights: Path | None = None,
     before: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -105,6 +108,7 @@ def train(
         folds_file: folds that are given, see `nnactive_nf.core.given_folds`; without it they are dealt.
         initial_weights: nnU-Net's checkpoint to start from, see `nnactive_nf.core.initial_weights`.
         before: TRAIN's folder of this fold of the node before, from which `training_start` goes on.
+        tensorboard: folder for event files, by node and fold, written while it trains; None for none.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -137,10 +141,17 @@ def train(
     if start is not None and start.fold_of:
         fold_of = rests_on["fold_of"] = _folds_that_stay(dataset, labels, settings, start.fold_of, given_folds)
     place = TrainingStore(store, training_digest(rests_on))
+    events = Events(
+        None if tensorboard is None else tensorboard / node / f"fold_{settings.fold}", dataset.classes.targets
+    )
     ids = {"node": node, "fold": settings.fold}
     if place.finished(asked, own):
         print(f"fold {settings.fold} of {node}: was trained before, taken from the store ({place.digest[:12]})")
         place.deliver(out, ids)
+        if tensorboard is not None:
+            record = read_json(out / "training.json")
+            events.begin(record.get("curve", []), record.get("times", []))
+            events.close()
         return
     torch_device = resolve_device(device, threads)
     with nnunet_folders(), tempfile.TemporaryDirectory(prefix="train-") as folder:
@@ -152,7 +163,8 @@ def train(
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, [*dataset.classes.named]):
             print(line, flush=True)
-        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own, start)
+        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own, start, events)
+    events.close()
     place.deliver(out, ids)
 
 
@@ -235,8 +247,9 @@ def _train_fold(
     fold_of: Mapping[str, int],
     device: torch.device,
     place: TrainingStore,
-    own: TrainerFile | None = None,
-    start: Start | None = None,
+    own: TrainerFile | None,
+    start: Start | None,
+    events: Events,
 ) -> None:
     os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
     train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
@@ -268,6 +281,7 @@ def _train_fold(
     resumed_from: list[int] = []
     seconds_before = 0.0
     usage = Usage(device)
+    times: list[dict[str, float]] = []
     latest = place.load_latest()
     if latest is not None:
         try:
@@ -275,16 +289,18 @@ def _train_fold(
             resumed_from = [*latest["resumed_from"], trainer.current_epoch]
             seconds_before = float(latest["seconds"])
             usage = Usage(device, latest.get("usage"))
+            times = [dict(one) for one in latest.get("times", [])]
             print(f"goes on from epoch {trainer.current_epoch} of {settings.epochs}", flush=True)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             place.refuse_latest(f"not a state of this training ({type(error).__name__}: {one_line(error)})")
             trainer, resumed_from, seconds_before, usage = untrained(), [], 0.0, Usage(device)
+    events.begin(trainer.curve, times)
     clock = time.monotonic()
 
     def seconds() -> float:
         return seconds_before + time.monotonic() - clock
 
-    keeper = _Keeper(place, trainer, resumed_from, seconds, usage)
+    keeper = _Keeper(place, trainer, resumed_from, seconds, usage, events)
     with _signals(keeper), usage, _blamed(own):
         trainer.run(keeper.epoch_ended, keeper.check)
     if advice := usage.advice():
@@ -299,7 +315,7 @@ def _train_fold(
         {
             "digest": place.digest, "device": device.type, "epochs": trainer.num_epochs, "train_cases": train_cases,
             "val_cases": val_cases, "seconds": round(seconds(), 1), "resumed_from": resumed_from,
-            "curve": trainer.curve, "fold_of": dict(fold_of),
+            "curve": trainer.curve, "times": events.times, "fold_of": dict(fold_of),
         }
         | ({} if trainer.ending is None else {"plateau": trainer.ending.at})
         | ({} if start is None else {"start": start.kind, "start_sha256": start.digest})
@@ -356,9 +372,16 @@ class _Keeper:
     """Keeps the last epoch's state, writes it now and then, and at once when the task is told to end."""
 
     def __init__(
-        self, place: TrainingStore, trainer: ActiveTrainer, resumed_from: list[int], seconds: Any, usage: Usage
+        self,
+        place: TrainingStore,
+        trainer: ActiveTrainer,
+        resumed_from: list[int],
+        seconds: Any,
+        usage: Usage,
+        events: Events,
     ) -> None:
         self._place, self._resumed_from, self._seconds, self._usage = place, resumed_from, seconds, usage
+        self._events = events
         self._state: dict[str, Any] | None = None
         self._written_epoch = trainer.current_epoch
         self._cost = self._at = 0.0
@@ -373,8 +396,10 @@ class _Keeper:
             flush=True,
         )
         self._usage.loader_seconds, self._usage.loop_seconds = trainer.loader_seconds, trainer.loop_seconds
+        self._events.epoch_ended(trainer.curve, trainer.loop_seconds, trainer.loader_seconds)
         self._state = trainer.state() | {
             "resumed_from": self._resumed_from, "seconds": self._seconds(), "usage": self._usage.totals(),
+            "times": list(self._events.times),
         }  # fmt: skip
         done = trainer.current_epoch >= trainer.num_epochs
         if not done and time.monotonic() - self._at >= CHECKPOINT_SPACING * self._cost:

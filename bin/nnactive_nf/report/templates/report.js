@@ -346,6 +346,92 @@
     $("reliability-where").addEventListener("change", () => draw());
   }
 
+  // ---- trainings -------------------------------------------------------------------------------------------------
+  if ($("t-grid")) startTrainings();
+  function startTrainings() {
+    const { nodes, views, colours } = data.trainings;
+    const most = 12; // figures at a time
+    const kinds = {
+      loss: [["train_loss", "train", 1.8, "solid", 1], ["val_loss", "validation", 1.6, "dot", 1]],
+      dice: [["moving_dice", "moving mean", 2.2, "solid", 1], ["online_dice", "each epoch", 1, "solid", 0.4]],
+    };
+    const dashes = { solid: "", dot: "2 3" };
+    const foldColour = (fold) => colours[fold % colours.length][isDark() ? 1 : 0];
+    let first = 0;
+    views.forEach((view, i) => {
+      let group = [...$("t-view").children].find((one) => one.label === view.group);
+      if (!group) { group = document.createElement("optgroup"); group.label = view.group; $("t-view").append(group); }
+      group.append(new Option(view.title, i));
+    });
+    const view = () => views[$("t-view").value];
+    const longest = () => Math.max(...view().nodes.flatMap((node) => nodes[node].folds.map((f) => f.epochs[f.epochs.length - 1]))) * 1.02;
+    function range() { // of all figures of a view, so that they can be compared
+      const values = view().nodes.flatMap((node) => nodes[node].folds.flatMap((f) => kinds[$("t-kind").value].flatMap(([name]) => f[name]))).filter((v) => v !== null);
+      if ($("t-kind").value === "dice" || !values.length) return [-0.03, 1.03];
+      const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+      const room = 0.05 * (high - low || 1);
+      return [low - room, high + room];
+    }
+    function key() {
+      const line = (colour, dash, width, alpha) => `<svg viewBox="0 0 30 10" aria-hidden="true"><line x1="0" y1="5" x2="30" y2="5" stroke="${colour}" stroke-width="${width}" stroke-opacity="${alpha}" stroke-dasharray="${dashes[dash]}"/></svg>`;
+      const folds = unique(view().nodes.flatMap((node) => nodes[node].folds.map((f) => f.fold))).sort((a, b) => a - b);
+      $("t-key").innerHTML = kinds[$("t-kind").value].map(([, word, width, dash, alpha]) => `<span>${line(css("--ink"), dash, width, alpha)}${word}</span>`).join("") +
+        folds.map((fold) => `<span>${line(foldColour(fold), "solid", 2.4, 1)}fold ${fold}</span>`).join("");
+    }
+    const marks = (folds) => {
+      const told = (sign, chosen) => (!chosen.length ? [] : [`${sign} ${chosen.length === folds.length ? "all folds" : `fold${chosen.length > 1 ? "s" : ""} ${chosen.map((f) => f.fold).join(", ")}`}`]);
+      return [...told("↷", folds.filter((f) => f.start)), ...told("■", folds.filter((f) => f.plateau !== null))].join("  ");
+    };
+    const draws = Array.from({ length: Math.min(most, Math.max(...views.map((one) => one.nodes.length))) }, (_, place) => {
+      const holder = document.createElement("figure"), plot = document.createElement("div");
+      plot.className = "plot";
+      holder.append(plot);
+      $("t-grid").append(holder);
+      const draw = figure(plot, "", () => {
+        const node = view().nodes[first + place];
+        if (!node) return null;
+        const kind = $("t-kind").value, { title, folds } = nodes[node];
+        const told = marks(folds), dice = kind === "dice";
+        const last = (values) => values.filter((v) => v !== null).pop();
+        return {
+          alt: `${title}, ${dice ? "moving online Dice" : "train and validation loss"} at the end: ` + folds.map((f) =>
+            `fold ${f.fold} ${dice ? fixed(last(f.moving_dice)) : `${fixed(last(f.train_loss))} and ${fixed(last(f.val_loss))}`}`).join("; ") + `. ${told}`,
+          traces: folds.flatMap((f) => kinds[kind].map(([name, word, width, dash, alpha]) => ({
+            x: f.epochs, y: f[name], mode: f.epochs.length > 1 ? "lines" : "markers", line: { color: fade(foldColour(f.fold), alpha), width, dash },
+            marker: { color: foldColour(f.fold), symbol: dash === "dot" ? "circle-open" : "circle" },
+            hovertemplate: `<b>fold ${f.fold}</b>, ${word}<br>epoch %{x}: %{y:.3f}${f.start ? `<br>weights from ${f.start}` : ""}${f.plateau === null ? "" : `<br>ended early, seen at epoch ${f.plateau}`}<extra></extra>`,
+          }))),
+          layout: {
+            height: 250, margin: { l: 50, r: 8, t: told ? 50 : 34, b: 42 },
+            title: { text: told ? `${title}<br><span style="font-size:0.85em">${told}</span>` : title, font: { size: 13 } },
+            xaxis: { title: { text: "epoch" }, nticks: 6, range: [0, longest()] },
+            yaxis: { title: { text: dice ? "online Dice" : "loss" }, range: range(), nticks: 6 },
+            shapes: folds.filter((f) => f.plateau !== null).map((f) => ({
+              type: "line", x0: f.plateau, x1: f.plateau, yref: "paper", y0: 0, y1: 1, line: { color: foldColour(f.fold), width: 1, dash: "dot" },
+            })),
+          },
+        };
+      });
+      return () => { holder.hidden = !view().nodes[first + place]; if (!holder.hidden) draw(); };
+    });
+    function show() {
+      const { group, nodes: all, more } = view(), multiple = $("t-view").children.length > 1, until = Math.min(all.length, first + most);
+      $("t-steps").hidden = all.length <= most;
+      $("t-prev").disabled = first === 0;
+      $("t-next").disabled = until >= all.length;
+      $("t-facts").textContent = (multiple ? `${group}. ` : "") + (all.length > most ? `${first + 1} to ${until} of ${all.length} ensembles. ` : "") + (more ? `${more} more are not drawn.` : "");
+      key();
+      draws.forEach((draw) => draw());
+    }
+    const begin = () => { first = 0; show(); };
+    $("t-view").addEventListener("change", begin);
+    $("t-kind").addEventListener("change", show);
+    $("t-prev").addEventListener("click", () => { first -= most; show(); });
+    $("t-next").addEventListener("click", () => { first += most; show(); });
+    redraw.push(key);
+    begin();
+  }
+
   // ---- tables ----------------------------------------------------------------------------------------------------
   document.querySelectorAll("table.sortable").forEach((table) => {
     const body = table.tBodies[0];
