@@ -36,13 +36,13 @@ workflow PREFLIGHT {
     tried = PREFLIGHT_PYTHON.out.map { text -> ['PREFLIGHT_PYTHON', text] }
         .mix(PREFLIGHT_FOLDERS.out.map { text -> ['PREFLIGHT_FOLDERS', text] }, PREFLIGHT_GPU.out.map { text -> ['PREFLIGHT_GPU', text] })
 
-    // [memory, 0], of the data set that needs the most, once all have passed CHECK and all else is tried: nothing runs beside
-    // what is timed
+    // [bytes, each] of memory, of the data set that needs the most, once all have passed CHECK and all else is tried: nothing
+    // runs beside what is timed
     def told = told_rows(plan)
     def datasets = told.groupBy { row -> row.dataset }
     CHECK(channel.fromList(datasets.collect { dataset, rows -> checked(dataset, rows) }), code_digest('check'))
     need = CHECK.out.map { _dataset, file -> needs_of(file).measure }.toList().filter { needs -> needs }
-        .map { needs -> needs.max { need -> need.bytes } }
+        .map { needs -> needs.max { one -> one.bytes } }
         .combine(tried.count())
         .map { most, _count -> most }
     PREFLIGHT_MEASURE(
