@@ -76,7 +76,6 @@ def main():
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=5, help="of a turn")
     options = parser.parse_args()
-    os.environ |= {"nnUNet_compile": "f"} | ({"nnUNet_n_proc_DA": "0"} if options.device == "cpu" else {})
     network = {} if options.planned else {"train_patch_size": "16,32,32", "features": 8, "batch_size": 2}
     device = resolve_device(options.device, options.threads)
     with tempfile.TemporaryDirectory() as name, nnunet_folders():
@@ -86,6 +85,8 @@ def main():
             write_phantom(raw, seed=1, cases=12)
         row = read_plan(write_plan(folder / "plan.json", [make_row("random", folder=str(raw), **network)]))[0].row
         few = prepare_few(row, raw, folder)
+        # Not before: nnU-Net's planner takes as many threads
+        os.environ |= {"nnUNet_compile": "f"} | ({"nnUNet_n_proc_DA": "0"} if options.device == "cpu" else {})
         patch = (16, 32, 32) if network else None
         plans = training_plans(few.dataset.plans, row.configuration, patch, row.features, row.batch_size)
         training = folder / "training"
