@@ -39,12 +39,12 @@ SMALL = {"train_patch_size": "16,32,32", "features": 8, "batch_size": 2}
 LABELLED = (8, 16, 16)  # voxels of a patch of labels
 
 
-def command(name, threads, **options):
+def command(program, threads, /, **options):
     """Run a command of the workflow; the seconds that it took."""
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
     begin = time.perf_counter()
-    subprocess.run([sys.executable, ROOT / "bin" / f"{name}.py", *words], check=True, env={**os.environ, **limits},
+    subprocess.run([sys.executable, ROOT / "bin" / f"{program}.py", *words], check=True, env={**os.environ, **limits},
                    stdout=subprocess.DEVNULL)  # fmt: skip
     return time.perf_counter() - begin
 
