@@ -5,12 +5,13 @@ export NXF_DISABLE_CHECK_LATEST := true
 nextflow := $(CURDIR)/.tools/bin/nextflow
 python := $(CURDIR)/.venv/bin/python
 
-.PHONY: help demo demo-people test lint pytest mutants format setup setup-tests lock image sif house clean
+.PHONY: help demo demo-people test lint pytest gpu-test mutants format setup setup-tests lock image sif house clean
 
 help:
 	@echo "make demo    run the workflow on the built-in phantom data set (a few minutes, no GPU needed)"
 	@echo "make demo-people  people in the loop, with a script for the first cycle's people: leaves a package to open"
 	@echo "make test    lint and run all tests; make lint, make pytest: one of them"
+	@echo "make gpu-test  hold CUDA against the CPU, where there is a GPU: ten minutes, also iterations a second beside nnU-Net"
 	@echo "make mutants put faults into what changed since main, print those that no unit test sees (CONTRIBUTING.md)"
 	@echo "make setup   only set up .venv and .tools"
 	@echo "make lock    resolve the locked requirements anew"
@@ -57,6 +58,10 @@ lint: setup-tests
 # The cores share the tests by file, heavy files first (tests/conftest.py).
 pytest: setup-tests
 	$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Elsewhere it skips and says why.
+gpu-test: setup-tests
+	$(python) -m pytest -n 0 -s -m gpu tests/gpu $(PYTEST_ARGS)
 
 mutants: setup-tests
 	$(python) tests/mutants.py $(MUTANTS_ARGS)

@@ -26,10 +26,12 @@ workflow {
     }
     def values = typed_parameters(params)
     if( params.preflight ) {
-        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + site_errors(values) + (is_table(values) ? study_errors(values) : []))
+        refuse(parameter_errors(params + [input: params.input ?: 'phantom']) + site_errors(values) + (values.input && !is_phantom(values) ? study_errors(values) : []))
         def there = typed_rows(values).findAll { row -> row.input && !is_phantom(row) && !is_awaited(row) }
-        def seen = preflight_notes(values)
-        PREFLIGHT(values, there.collect { row -> "${raw_folder(row)}".toString() }.unique(), seen)
+        def folders = there.collect { row -> "${raw_folder(row)}".toString() }.unique()
+        def measured = there ? study_rows(values).findAll { row -> "${raw_folder(row)}".toString() in folders } : []
+        def seen = preflight_notes(values, measured)
+        PREFLIGHT(values, folders, plan_rows(measured), seen)
         workflow.onComplete = {
             tell_at_end(preflight_table(seen))
         }

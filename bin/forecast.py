@@ -15,6 +15,8 @@ from nnactive_nf.core.errors import reports_user_errors
 @click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set that is there.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Trace of an earlier run, or a folder with traces.")
 @click.option("--plan-trace", "trace_name", help="The trace as the user gave it.")
+@click.option("--measured", type=click.Path(path_type=Path), help="preflight.json of a preflight with data.")
+@click.option("--plan-from", "measured_name", help="The preflight.json as the user gave it.")
 @click.option("--plan-minutes", "minutes", help="Minutes of a training, a prediction, an evaluation and a query.")
 @click.option("--plan-gpus", "gpus", default="1,4,16", help="Numbers of GPUs to tell the time for.")
 @click.option("--publish-mode", default="copy", help="How files come into the results.")
@@ -28,6 +30,8 @@ def main(
     folders: tuple[str, ...],
     trace: Path | None,
     trace_name: str | None,
+    measured: Path | None,
+    measured_name: str | None,
     minutes: str | None,
     gpus: str,
     strategy_file: Path | None,
@@ -38,7 +42,8 @@ def main(
     from nnactive_nf.forecast.disk import Publishing
     from nnactive_nf.forecast.run import Own, Times, forecast
 
-    times = Times(trace, trace_name, minutes, tuple(int(number) for number in gpus.split(",")))
+    numbers = tuple(int(number) for number in gpus.split(","))
+    times = Times(trace, trace_name, minutes, numbers, measured, measured_name)
     raw = {name: Path(folder) for folder, _, name in (text.partition("=") for text in folders)}
     own = Own(strategy_file, shown_strategy_file)
     click.echo(forecast(plan, raw, times, Publishing(**publishing), own))

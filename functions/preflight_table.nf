@@ -11,12 +11,14 @@ def task_checks(name) {
     [
         PREFLIGHT_PYTHON: ['Python packages', 'cores and memory', 'network'],
         PREFLIGHT_FOLDERS: ['cores and memory'] + place + ['input'],
+        PREFLIGHT_MEASURE: ['training'],
         PREFLIGHT_GPU: ['cores and memory', 'GPU', 'CUDA_VISIBLE_DEVICES', 'shared memory', 'checkpoint store', 'HDF5 in the store'] + place,
     ][name]
 }
 
-def task_labels() {
-    [PREFLIGHT_PYTHON: 'cpu_low', PREFLIGHT_FOLDERS: 'cpu', PREFLIGHT_GPU: 'gpu']
+// Where there are data, trainings are measured too.
+def task_labels(seen) {
+    [PREFLIGHT_PYTHON: 'cpu_low', PREFLIGHT_FOLDERS: 'cpu', PREFLIGHT_GPU: 'gpu'] + (seen.measured ? [PREFLIGHT_MEASURE: 'gpu'] : [:])
 }
 
 // What the terminal shows at the end; what was left for the tasks is taken away.
@@ -45,7 +47,7 @@ def table_rows(lines) {
 // All lines. They are made once, since files that other nodes have written may be waited for.
 def preflight_lines(seen) {
     seen.table.computeIfAbsent('lines') { _key ->
-        seen.launcher + task_labels().collectMany { name, label -> task_lines(seen, name, label) }
+        seen.launcher + task_labels(seen).collectMany { name, label -> task_lines(seen, name, label) }
     }
 }
 

@@ -7,7 +7,7 @@
 // What CHECK found, [stage: [bytes, each]]; zeros where its file is empty (-stub-run).
 def needs_of(path) {
     def told = path.size() ? new groovy.json.JsonSlurper().parse(path).memory : [:]
-    ['prepare', 'train', 'predict', 'evaluate', 'query', 'views', 'annotate', 'export', 'receive'].collectEntries { stage ->
+    ['prepare', 'train', 'predict', 'evaluate', 'query', 'views', 'annotate', 'export', 'receive', 'measure'].collectEntries { stage ->
         [stage, ['bytes', 'each'].collectEntries { name -> [name, (told[stage]?.get(name) ?: 0) as long] }]
     }
 }

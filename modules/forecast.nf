@@ -15,8 +15,9 @@ process FORECAST {
     val datasets // names of the data sets that are there
     path raw, stageAs: 'raw_?' // their raw folders, in this order
     path trace, stageAs: 'trace/*' // trace of an earlier run, folder of traces, or []
+    path measured, stageAs: 'measured/*' // preflight.json, or []
     path strategy_file, stageAs: 'strategies/*' // the user's strategies, or []
-    val settings // [plan_trace as it was given, plan_minutes, plan_gpus, ...]
+    val settings // [plan_trace and plan_from as they were given, plan_minutes, plan_gpus, ...]
 
     output:
     stdout // the text for the user
@@ -25,7 +26,7 @@ process FORECAST {
     script:
     def folders = [datasets, raw instanceof List ? raw : [raw]].transpose().collectEntries { dataset, folder -> [dataset, folder.name] }
     """
-    forecast.py --plan ${plan} ${options(settings)} ${file_option('--trace', trace)} ${file_option('--strategy-file', strategy_file)} \\
+    forecast.py --plan ${plan} ${options(settings)} ${file_option('--trace', trace)} ${file_option('--measured', measured)} ${file_option('--strategy-file', strategy_file)} \\
         ${folders.collect { dataset, folder -> options([raw: "${folder}=${dataset}"]) }.join(' ')} 2> errors.txt \\
         || { cat errors.txt >&2; grep -q '^ERROR: ' errors.txt; }
     """

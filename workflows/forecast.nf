@@ -17,7 +17,7 @@ workflow PLAN {
     told // a map that gets the text
 
     main:
-    def rows = plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] + product_counts(row) }
+    def rows = told_rows(plan)
     def datasets = rows.unique(false) { row -> row.dataset }
     def phantoms = datasets.findAll { row -> row.source == 'phantom' }.collect { row -> [row.dataset, some_cases(phantom_settings(row))] }
     def folders = datasets.findAll { row -> is_here(row) }.collect { row -> [row.dataset, file(row.folder)] }
@@ -32,8 +32,9 @@ workflow PLAN {
         there.map { pairs -> pairs.collect { dataset, _folder -> dataset } },
         there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
         values.plan_trace ? file(values.plan_trace) : [],
+        values.plan_from ? file(values.plan_from) : [],
         values.strategy_file ? file(values.strategy_file) : [],
-        values.subMap(['plan_trace', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_models']) +
+        values.subMap(['plan_trace', 'plan_from', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_models']) +
             [publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
     )
     FORECAST.out[0].map { text -> told.text = text.trim() }
@@ -42,6 +43,11 @@ workflow PLAN {
         if( lines )
             error(lines.join('\n'))
     }
+}
+
+// The plan's rows as FORECAST and PREFLIGHT_MEASURE are told of them.
+def told_rows(plan) {
+    plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] + product_counts(row) }
 }
 
 // Whether a row's images are made, downloaded, or in a folder of the user's.

@@ -2,19 +2,30 @@
  * PREFLIGHT: what the chosen profile promises is tried where the tasks will run, by one small task for each label, and
  * told in a table: what holds, what does not, on which node, and what to do about it.
  *
+ * Where there are data, CHECK looks at them, and a last task times some iterations of each kind of training in the plan.
+ *
  * A task that fails ends nothing: the others go on, and the table says why it failed (preflight_table.nf). All that is
  * known stands in one map, `seen`, that an errorStrategy fills too.
  */
-include { unwritable } from '../functions/shell.nf'
+include { given_files ; kept_file } from '../functions/given.nf'
+include { plan_content } from '../functions/plan.nf'
+include { needs_of } from '../functions/resources.nf'
+include { check_settings ; trainer_of } from '../functions/settings.nf'
+include { code_digest ; folder_digest ; json ; unwritable } from '../functions/shell.nf'
+include { weights_files } from '../functions/warm.nf'
 include { preflight_lines ; task_checks ; task_labels } from '../functions/preflight_table.nf'
+include { CHECK } from '../modules/check.nf'
 include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
 include { PREFLIGHT_GPU } from '../modules/preflight_gpu.nf'
+include { PREFLIGHT_MEASURE } from '../modules/preflight_measure.nf'
 include { PREFLIGHT_PYTHON } from '../modules/preflight_python.nf'
+include { told_rows } from './forecast.nf'
 
 workflow PREFLIGHT {
     take:
     values // all parameters
     inputs // folders of data sets, or none
+    plan // rows whose data sets are there, see functions/plan.nf
     seen // of `preflight_notes`
 
     main:
@@ -22,14 +33,34 @@ workflow PREFLIGHT {
     PREFLIGHT_PYTHON(seen, task_settings('PREFLIGHT_PYTHON', values, inputs, seen), file("${projectDir}/containers/requirements.txt"))
     PREFLIGHT_FOLDERS(seen, task_settings('PREFLIGHT_FOLDERS', values, inputs, seen), seen.marker, inputs.collect { path -> file(path) }.findAll { path -> path.exists() })
     PREFLIGHT_GPU(seen, task_settings('PREFLIGHT_GPU', values, inputs, seen), seen.marker)
-
-    PREFLIGHT_PYTHON.out.map { text -> ['PREFLIGHT_PYTHON', text] }
+    tried = PREFLIGHT_PYTHON.out.map { text -> ['PREFLIGHT_PYTHON', text] }
         .mix(PREFLIGHT_FOLDERS.out.map { text -> ['PREFLIGHT_FOLDERS', text] }, PREFLIGHT_GPU.out.map { text -> ['PREFLIGHT_GPU', text] })
+
+    // [bytes, each] of memory, of the data set that needs the most, once all have passed CHECK and all else is tried: nothing
+    // runs beside what is timed
+    def told = told_rows(plan)
+    def datasets = told.groupBy { row -> row.dataset }
+    CHECK(channel.fromList(datasets.collect { dataset, rows -> checked(dataset, rows) }), code_digest('check'))
+    need = CHECK.out.map { _dataset, file -> needs_of(file).measure }.toList().filter { needs -> needs }
+        .map { needs -> needs.max { one -> one.bytes } }
+        .combine(tried.count())
+        .map { most, _count -> most }
+    PREFLIGHT_MEASURE(
+        seen,
+        [device: values.device],
+        channel.of(['plan.json', json(plan_content(told))]).collectFile(),
+        datasets.keySet().toList(),
+        datasets.values().collect { rows -> file(rows[0].folder) },
+        plan ? trainer_of(plan[0]) : [],
+        need,
+    )
+
+    tried.mix(PREFLIGHT_MEASURE.out[0].map { text -> ['PREFLIGHT_MEASURE', text] })
         .map { name, text -> seen.tasks[name] = [text: text, at: System.currentTimeMillis()] }
         .toList()
         .subscribe { _all ->
             // if not every task has come to its end, the run has failed already
-            def whole = seen.tasks.size() == task_labels().size() && !seen.tasks.values().any { noted -> noted.fatal }
+            def whole = seen.tasks.size() == task_labels(seen).size() && !seen.tasks.values().any { noted -> noted.fatal }
             def faults = whole ? preflight_lines(seen).count { line -> line.state == 'FAULT' } : 0
             if( faults )
                 error("Preflight: ${faults} ${faults == 1 ? 'fault' : 'faults'}, see the table.")
@@ -37,10 +68,11 @@ workflow PREFLIGHT {
 }
 
 // What is known before the first task.
-def preflight_notes(values) {
+def preflight_notes(values, plan) {
     def token = workflow.runName
     def store = file(values.checkpoint_store)
     [
+        measured: !plan.isEmpty(), // whether trainings are timed
         token: token, // stands in the files that launcher and tasks leave for each other
         node: ['uname', '-n'].execute().text.trim(), // of the launcher
         started: System.currentTimeMillis(),
@@ -51,6 +83,15 @@ def preflight_notes(values) {
         tasks: new java.util.concurrent.ConcurrentHashMap(), // process -> [text, at], or [exit, folder, at, executor, fatal]
         table: new java.util.concurrent.ConcurrentHashMap(), // the table's lines, once they are made
     ]
+}
+
+// A data set as CHECK takes it.
+def checked(dataset, rows) {
+    def row = rows[0]
+    def state = folder_digest(row.folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
+    def given = given_files(rows).collect { path -> kept_file(path) } + weights_files(rows).collect { path -> file(path) }
+    def (groups, free, strategies) = [row.groups, row.free_masks, row.strategy_file].collect { path -> path ? file(path) : [] }
+    [dataset, check_settings(rows), file(row.folder), groups, free, state, strategies, trainer_of(row), given]
 }
 
 // What a task is told of the run.

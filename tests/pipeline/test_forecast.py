@@ -31,7 +31,8 @@ far,nowhere,low,8,4,random,1,1,,
 """
 # The same rows, of which the reference comes last
 SMALL = {"folds": 2, "phantom_cases": 20, "patch_size": "8,16,16", "epochs": 4, "iterations": 50,
-         "train_patch_size": "16,32,32", "features": 8, "batch_size": 2}  # fmt: skip
+         "train_patch_size": "16,32,32", "features": 8, "batch_size": 2, "optimiser": "adamw",
+         "device": "cpu"}  # fmt: skip
 ONE = {**SMALL, "dataset": "one", "input": "phantom", "source": "phantom", "folder": "phantom"}
 LOW = {**ONE, "start_size": 8, "query_size": 4, "shards": 3, "where": "study.csv, row 1"}
 PUBLISHED = {"publish_product": "last", "publish_labels": "nifti", "publish_predictions": "pool"}

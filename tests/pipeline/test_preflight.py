@@ -12,6 +12,9 @@ import pytest
 from conftest import Run, run_nextflow
 from preflight_table import of, table
 
+from nnactive_nf.core.files import read_json
+from nnactive_nf.core.measured import read_measured
+
 pytestmark = pytest.mark.pipeline
 
 NODE = os.uname().nodename
@@ -38,7 +41,9 @@ def good(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> Iterator[Ru
     (folder / "results" / "pipeline_info").mkdir(parents=True)
     for name in ("trace.txt", "report.html", "timeline.html", "dag.html"):
         (folder / "results" / "pipeline_info" / name).write_text("of an earlier run")
-    yield run_nextflow(folder, "--preflight", input=phantom)
+    network = {"train_patch_size": "8,16,16", "features": 4, "batch_size": 2, "optimiser": "adamw"}
+    small = {"device": "cpu", "epochs": 7, "iterations": 3, "start_size": 8, "folds": 2}
+    yield run_nextflow(folder, "--preflight", input=phantom, **network, **small)
 
 
 def test_a_set_up_that_holds(good: Run) -> None:
@@ -54,15 +59,34 @@ def test_a_set_up_that_holds(good: Run) -> None:
     assert by_label["cpu_low"] == {"task starts", "Python packages", "cores and memory", "network"}
     assert by_label["cpu"] == EVERYWHERE | {"input"}
     assert by_label["gpu"] == EVERYWHERE | {
-        "GPU", "CUDA_VISIBLE_DEVICES", "shared memory", "checkpoint store", "HDF5 in the store",
+        "GPU", "CUDA_VISIBLE_DEVICES", "shared memory", "checkpoint store", "HDF5 in the store", "training",
     }  # fmt: skip
     assert re.search(r"\n\d+ ok, \d warnings?, 0 faults\. The set-up holds\.\n", good.stdout)
-    assert good.tasks("COMPLETED") == {"PREFLIGHT_PYTHON": 1, "PREFLIGHT_FOLDERS": 1, "PREFLIGHT_GPU": 1}
+    assert good.tasks("COMPLETED") == {"PREFLIGHT_PYTHON": 1, "PREFLIGHT_FOLDERS": 1, "PREFLIGHT_GPU": 1} | {
+        "CHECK": 1, "PREFLIGHT_MEASURE": 1,
+    }  # fmt: skip
+
+
+def test_it_times_the_planned_training(good: Run) -> None:
+    told = of(table(good), "training", "gpu")
+    assert re.search(
+        r"^phantom: [\d.e-]+ s an iteration \(\d+, after \d+ to warm up\) on .+ GB of memory at most", told.what
+    )
+    assert re.search(r"; a training of 7 x 3 iterations takes [\d.e+]+ min$", told.what)
+    path = good.folder / "results" / "pipeline_info" / "preflight.json"
+    (training,) = read_measured(path, "it").trainings
+    assert (training.dataset, training.device, training.labels) == ("phantom", "cpu", "given")
+    assert dict(training.settings) == {
+        "configuration": "3d_fullres", "planner": "ExperimentPlanner", "train_patch_size": "8,16,16", "features": 4,
+        "batch_size": 2, "optimiser": "adamw", "trainer_file": None,
+    }  # fmt: skip
+    assert read_json(path)["trainings"][0]["iterations"] == training.iterations == 20
 
 
 def test_it_leaves_results_and_folders_as_they_were(good: Run) -> None:
     results = [path for path in (good.folder / "results").rglob("*") if path.is_file()]
-    assert len(results) == 4
+    assert len(results) == 5
+    results.remove(good.folder / "results" / "pipeline_info" / "preflight.json")
     assert {path.read_text() for path in results} == {"of an earlier run"}
     assert not list((good.folder / "checkpoints").iterdir())
     assert not list((good.folder / "work").glob("preflight-*"))

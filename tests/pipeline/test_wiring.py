@@ -420,7 +420,7 @@ def test_the_commands_take_what_the_workflow_gives_them(
     real = commands()
     for call in calls:
         real[call.name].make_context(call.name, list(call.words))
-    elsewhere = {"compare", "download", "forecast", "preflight", "relabel"} | {
+    elsewhere = {"compare", "download", "forecast", "measure", "preflight", "relabel"} | {
         "hand_out",
         "receive",
         "stop",

@@ -43,8 +43,8 @@ def test_mutated_files_end_in_a_line_or_a_reading(name: str, files: Path) -> Non
     assert set(found) <= {"line", "read"}, found
 
 
-COMMANDS = ("analyse", "annotate", "check", "compare", "download", "evaluate", "forecast", "phantom", "predict",
-            "preflight", "prepare", "query", "report", "train")  # fmt: skip
+COMMANDS = ("analyse", "annotate", "check", "compare", "download", "evaluate", "forecast", "measure", "phantom",
+            "predict", "preflight", "prepare", "query", "report", "train")  # fmt: skip
 VALUES = ("x", "-1", "1.5", "nan", "1e99", "")
 
 

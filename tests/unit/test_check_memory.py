@@ -30,6 +30,8 @@ def test_a_large_data_set_by_hand() -> None:
     assert found["export"] == {"bytes": GIB + 16 * volume + 32 * file, "each": 0}
     assert found["receive"] == {"bytes": GIB + 2 * pool + 16 * volume + 32 * file, "each": 0}
     assert found["annotate"] == {"bytes": GIB // 2 + pool + 8 * volume, "each": 0}
+    prepared = 2 * GIB + 2 * (22 * file + 30 * resampled)
+    assert found["measure"] == {"bytes": GIB // 2 + max(prepared, found["train"]["bytes"]), "each": 0}
 
 
 @pytest.mark.parametrize("sizes", [SMALL, LARGE])

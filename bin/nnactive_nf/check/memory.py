@@ -29,7 +29,7 @@ def memory(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
     exported = 12 * classes * volume + (4 * classes + 40) * file
     # calibration, or distances between surfaces in the box of what was predicted, at worst the whole image
     measured = max(8 * classes + 80, 240) * file
-    return {
+    needs = {
         # a case's channels as read, cropped and normalised (22 V); resampled in float64, with the result (30 V)
         "prepare": _need(GIB, GIB + channels * (22 * file + 30 * sizes["largest_resampled"])),
         # all labelled masks; the places of all voxels of an image that is labelled wholly; the network, CUDA and the
@@ -50,6 +50,9 @@ def memory(sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
         # all labelled masks and one case's true mask
         "annotate": _need(0.5 * GIB + sizes["pool_voxels"] + 8 * volume),
     }
+    # one case after the other is prepared, then trained on, beside the process that waits for both
+    prepared = needs["prepare"]["bytes"] + needs["prepare"]["each"]
+    return needs | {"measure": _need(0.5 * GIB + max(prepared, needs["train"]["bytes"]))}
 
 
 def _volumes(channels: int, classes: int) -> int:

@@ -14,6 +14,13 @@ CONVOLUTIONS = 2
 RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; all later ones have
 MORE_BLOCKS = 6
 MAX_FEATURES = {2: 512, 3: 320}
+# nnU-Net validates on 50 batches per 250 training batches.
+VALIDATION_SHARE = 0.2
+
+
+def validation_iterations(iterations: int) -> int:
+    """Batches that an epoch of so many training batches is validated on."""
+    return max(1, round(VALIDATION_SHARE * iterations))
 
 
 def training_plans(

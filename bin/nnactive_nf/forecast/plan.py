@@ -73,6 +73,9 @@ class Row:
     patients: bool
     demands: Demands
     oracle: str
+    optimiser: str
+    device: str
+    trainer_file: str | None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from nnactive_nf.core.budget import PoolSize
 from nnactive_nf.core.demands import all_strategy_errors
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.measured import Measured, read_measured
 from nnactive_nf.forecast.counts import one_row_each
 from nnactive_nf.forecast.disk import Publishing, disk_of
 from nnactive_nf.forecast.images import Images, Unknown, images_of
@@ -39,12 +40,16 @@ class Times:
         trace_name: the same as the user gave it.
         minutes: as --plan_minutes gives them.
         gpus: numbers of GPUs.
+        measured: preflight.json.
+        measured_name: the same as the user gave it.
     """
 
     trace: Path | None
     trace_name: str | None
     minutes: str | None
     gpus: tuple[int, ...]
+    measured: Path | None = None
+    measured_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ def forecast(
         own: the user's strategies, if there are any.
 
     Raises:
-        UserError: a strategy or a size that a run would refuse, the trace cannot be used, or nnU-Net plans no such
-            configuration for the images.
+        UserError: a strategy or a size that a run would refuse, the trace or what was measured cannot be used, or
+            nnU-Net plans no such configuration for the images.
     """
     groups = read_plan(plan)
     apart = without_sharing(groups)
@@ -78,9 +83,12 @@ def forecast(
     own = own or Own()
     errors = all_strategy_errors([row.demands for row in rows], own.file, own.shown)
     errors += [line for row in rows for line in row.demands.stop_errors(row.oracle == "people")]
-    trace = None
+    trace, measured, minutes = None, None, None
     try:
-        trace = _trace(times, given)
+        measured = _measured(times)
+        trace = _trace(times, measured is None and "TRAIN" not in given)
+        if trace is not None or given or measured is not None:
+            minutes = stage_minutes([group.row for group in groups], trace, given, measured)
     except UserError as error:
         errors += error.lines
     if errors:
@@ -94,14 +102,12 @@ def forecast(
         network_lines(groups, images, networks),
         disk_lines(disk_of(groups, images, networks, publishing), images),
     ]
-    minutes = None
-    if trace is None and not given:
+    if minutes is None:
         parts.append([NO_TIME])
     else:
-        minutes = stage_minutes([group.row for group in groups], trace, given)
         ends = {}
         for name, variant in {"shared at cycle 0": groups, "not shared": apart}.items():
-            jobs = jobs_of(variant, minutes)
+            jobs = jobs_of(variant, minutes, measured)
             ends[name] = gpu_hours(jobs), {number: minutes_to_finish(jobs, number) for number in times.gpus}
         parts += [minute_lines(minutes), time_lines(ends)]
     parts.append(source_lines(groups, images, minutes))
@@ -128,7 +134,13 @@ def _pool_size(row: Row, images: Images) -> PoolSize:
     return PoolSize(left, images.cases, None if patients is None else left, patients, named, exact=True)
 
 
-def _trace(times: Times, given: Mapping[str, float]) -> pd.DataFrame | None:
+def _trace(times: Times, want_training: bool) -> pd.DataFrame | None:
     if times.trace is None:
         return None
-    return read_trace(times.trace, times.trace_name or str(times.trace), "TRAIN" not in given)
+    return read_trace(times.trace, times.trace_name or str(times.trace), want_training)
+
+
+def _measured(times: Times) -> Measured | None:
+    if times.measured is None:
+        return None
+    return read_measured(times.measured, times.measured_name or str(times.measured))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from nnactive_nf.core.measured import Measured
 from nnactive_nf.forecast.plan import Group, Row
 
 # Minutes of each stage's task where neither a trace nor the user says, as shares of a training. A query is with its
@@ -26,11 +27,12 @@ _Part = tuple[str, int, int]
 @dataclass(frozen=True)
 class Time:
     """Minutes of a stage's task, and where they come from: `trace` (of this data set), `all` (the trace's other data
-    sets), `given` (by the user) or `assumed`.
+    sets), `given` (by the user), `measured` (by the preflight, of which `told` says more) or `assumed`.
     """
 
     minutes: float
     source: str
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,34 @@ def given_minutes(text: str | None) -> dict[str, float]:
 
 
 def stage_minutes(
-    rows: Sequence[Row], trace: pd.DataFrame | None, given: Mapping[str, float]
+    rows: Sequence[Row], trace: pd.DataFrame | None, given: Mapping[str, float], measured: Measured | None = None
 ) -> dict[str, dict[str, Time]]:
     """For each data set the minutes of a task of each stage.
 
     Args:
         rows: the plan's.
-        trace: as `read_trace` gives it, or None. A training's minutes must be in it or given.
+        trace: as `read_trace` gives it, or None. A training's minutes must be in it, given or measured.
         given: what the user says, which goes first.
+        measured: what the preflight has measured of trainings, which goes before the trace. A data set's minutes are
+            those of its first row.
+
+    Raises:
+        UserError: a row's trainings were not measured.
     """
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     means = _means(trace, datasets)
     shards = {row.dataset: 1 for row in rows}
     for row in rows:
         shards[row.dataset] = max(shards[row.dataset], row.shards)
-    return {dataset: _dataset_minutes(dataset, shards[dataset], means, given) for dataset in datasets}
+    trainings = {} if measured is None or "TRAIN" in given else {row.key: measured.of(row) for row in rows}
+    found = {}
+    for dataset in datasets:
+        first = next(row for row in rows if row.dataset == dataset)
+        training = trainings.get(first.key)
+        time = None if training is None else Time(training.minutes(first.epochs, first.iterations), "measured",
+            f"measured by the preflight: {training.iterations} iterations on {training.device_name}")  # fmt: skip
+        found[dataset] = _dataset_minutes(dataset, shards[dataset], means, given, time)
+    return found
 
 
 def _means(trace: pd.DataFrame | None, datasets: Sequence[str]) -> dict[tuple[str, str | None], float]:
@@ -97,7 +112,11 @@ def dataset_of_tag(tag: str, datasets: Sequence[str]) -> str:
 
 
 def _dataset_minutes(
-    dataset: str, shards: int, means: Mapping[tuple[str, str | None], float], given: Mapping[str, float]
+    dataset: str,
+    shards: int,
+    means: Mapping[tuple[str, str | None], float],
+    given: Mapping[str, float],
+    training: Time | None = None,
 ) -> dict[str, Time]:
     def measured(stage: str) -> Time | None:
         if stage in given:
@@ -106,7 +125,7 @@ def _dataset_minutes(
             return Time(means[stage, dataset], "trace")
         return Time(means[stage, None], "all") if (stage, None) in means else None
 
-    training = measured("TRAIN")
+    training = training or measured("TRAIN")
     if training is None:
         raise ValueError("no minutes of a training")
     times = {"TRAIN": training}
@@ -119,13 +138,15 @@ def _dataset_minutes(
     return times
 
 
-def jobs_of(groups: Sequence[Group], minutes: Mapping[str, Mapping[str, Time]]) -> list[Job]:
-    """All nodes as the scheduler wants them."""
+def jobs_of(
+    groups: Sequence[Group], minutes: Mapping[str, Mapping[str, Time]], measured: Measured | None = None
+) -> list[Job]:
+    """All nodes as the scheduler wants them; `measured` tells the minutes of rows that come from it."""
     jobs: list[Job] = []
     for group in groups:
         row = group.row
         place_of = {node.id: len(jobs) + place for place, node in enumerate(group.nodes)}
-        times = _row_minutes(groups[0].row, row, minutes[row.dataset])
+        times = _row_minutes(groups[0].row, row, minutes[row.dataset], measured)
         start = times["PREPARE"] + (0 if row.whole_pool else times["QUERY"])
         jobs += [
             Job(
@@ -141,11 +162,18 @@ def jobs_of(groups: Sequence[Group], minutes: Mapping[str, Mapping[str, Time]]) 
     return jobs
 
 
-def _row_minutes(first: Row, row: Row, times: Mapping[str, Time]) -> dict[str, float]:
-    """Minutes given are those of the first row's trainings; others are longer or shorter with their iterations."""
-    given = times["TRAIN"].source == "given"
-    factor = row.epochs * row.iterations / (first.epochs * first.iterations) if given else 1
-    return {stage: time.minutes * (factor if stage == "TRAIN" else 1) for stage, time in times.items()}
+def _row_minutes(first: Row, row: Row, times: Mapping[str, Time], measured: Measured | None = None) -> dict[str, float]:
+    """Minutes given are those of the first row's trainings; others are longer or shorter with their iterations.
+
+    Of those that were measured each row has its own.
+    """
+    minutes = {stage: time.minutes for stage, time in times.items()}
+    source = times["TRAIN"].source
+    if source == "given":
+        minutes["TRAIN"] *= row.epochs * row.iterations / (first.epochs * first.iterations)
+    if source == "measured" and measured is not None:
+        minutes["TRAIN"] = measured.of(row).minutes(row.epochs, row.iterations)
+    return minutes
 
 
 def gpu_hours(jobs: Sequence[Job]) -> float:

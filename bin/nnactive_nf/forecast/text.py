@@ -12,11 +12,12 @@ from nnactive_nf.forecast.network import Network
 from nnactive_nf.forecast.plan import Group, Row
 from nnactive_nf.forecast.schedule import SHARES_OF_A_TRAINING, Time
 
-MARKS = {"trace": "", "given": "", "all": "~", "assumed": "*"}
+MARKS = {"trace": "", "given": "", "measured": "", "all": "~", "assumed": "*"}
 TIMED = ("PREPARE", "TRAIN", "PREDICT", "EVALUATE", "QUERY")
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 NO_TIME = (
-    "For the time: --plan_trace with the trace of an earlier run, or --plan_minutes with the minutes of one training."
+    "For the time: --plan_trace with the trace of an earlier run, or --plan_minutes with the minutes of one training, "
+    "or --plan_from with the preflight.json of a --preflight with --input."
 )
 
 
@@ -186,10 +187,10 @@ def _minutes_source(stage: str, minutes: Mapping[str, Mapping[str, Time]]) -> st
     }
     by_source: dict[str, list[str]] = {}
     for dataset, times in minutes.items():
-        by_source.setdefault(times[stage].source, []).append(dataset)
+        by_source.setdefault(times[stage].told or texts[times[stage].source], []).append(dataset)
     if len(by_source) == 1:
-        return texts[next(iter(by_source))]
-    return "; ".join(f"{', '.join(datasets)}: {texts[source]}" for source, datasets in by_source.items())
+        return next(iter(by_source))
+    return "; ".join(f"{', '.join(datasets)}: {source}" for source, datasets in by_source.items())
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

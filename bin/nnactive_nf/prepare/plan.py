@@ -65,13 +65,20 @@ def kept_plans(path: Path, configuration: str, planner: str, channels: int) -> d
 
 
 def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
-    channels = range(len(facts[0].foreground_intensities))
-    sampled = [fact for fact in facts if any(fact.class_voxels[1:])] or facts
-    intensities = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
     return {
         "spacings": [list(fact.head.spacing_mm) for fact in facts],
         "shapes_after_crop": [list(fact.crop.size_zyx) for fact in facts],
         "median_relative_size_after_cropping": float(np.median([fact.relative_size_after_crop for fact in facts])),
+        **intensities(facts),
+    }
+
+
+def intensities(facts: Sequence[CaseFacts]) -> dict[str, Any]:
+    """What fingerprint and plans hold of intensities: of the cases with labelled foreground, where there are such."""
+    channels = range(len(facts[0].foreground_intensities))
+    sampled = [fact for fact in facts if any(fact.class_voxels[1:])] or facts
+    of_channel = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
+    return {
         "foreground_intensity_properties_per_channel": {
             str(i): {
                 "mean": float(values.mean(dtype=np.float64)),
@@ -82,6 +89,6 @@ def _fingerprint(facts: Sequence[CaseFacts]) -> dict[str, Any]:
                 "percentile_99_5": float(np.percentile(values, 99.5)),
                 "percentile_00_5": float(np.percentile(values, 0.5)),
             }
-            for i, values in enumerate(intensities)
+            for i, values in enumerate(of_channel)
         },
     }

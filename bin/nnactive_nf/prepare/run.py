@@ -75,6 +75,11 @@ def prepare(folder: Path, settings: Settings, workers: int, out: Path, oracle: P
         UserError: whatever is wrong with the data set, all of it at once.
     """
     raw = list_raw(folder, settings.free_masks, settings.test_folder, settings.people)
+    prepare_cases(raw, settings, workers, out, oracle, reference)
+
+
+def prepare_cases(raw: RawDataset, settings: Settings, workers: int, out: Path, oracle: Path, reference: Path) -> None:
+    """What `prepare` does with a data set that was listed."""
     names = list(raw.classes.named)
     print(f"{settings.name}: {len(raw.cases)} cases, {len(raw.channels)} channels, classes {names}")
     facts = _check_all(raw, workers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.seeds import seed_sequence
+from nnactive_nf.core.training_plans import validation_iterations
 from nnactive_nf.train.data import AnnotatedPatchLoader
 from nnactive_nf.train.plateau import Ending, ending_of
 
 # Learning rates where none is given: nnU-Net's own, and one at which AdamW learns small data sets in minutes.
 LEARNING_RATES = {"sgd": 1e-2, "adamw": 3e-3}
-# nnU-Net validates on 50 batches per 250 training batches.
-VALIDATION_SHARE = 0.2
 # Shrink and perturb (Ash & Adams 2020): what is left of a weight, and the standard deviation of what is added to it.
 SHRINK, PERTURB = 0.6, 0.01
 
@@ -82,7 +82,7 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         self.train_cases, self.val_cases = list(train_cases), list(val_cases)
         self.num_epochs, self.patience = schedule.epochs, schedule.patience
         self.num_iterations_per_epoch = schedule.iterations
-        self.num_val_iterations_per_epoch = max(1, round(VALIDATION_SHARE * schedule.iterations))
+        self.num_val_iterations_per_epoch = validation_iterations(schedule.iterations)
         self.initial_lr = schedule.learning_rate
         self.optimiser = schedule.optimiser
         self.seed, self.cycle = seed, cycle
@@ -207,17 +207,31 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
             on_epoch_end: called after each epoch; `state()` is then what to go on from.
             check_interrupt: called between iterations; may raise to end the training.
         """
-        self.set_deep_supervision_enabled(self.enable_deep_supervision)
-        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
-        try:
+        with self.loaders():
             while self.current_epoch < self.num_epochs:
                 self._seed("epoch", self.current_epoch)
                 self._epoch(check_interrupt)
                 on_epoch_end(self)
+
+    @contextmanager
+    def loaders(self) -> Iterator[None]:
+        """The loaders, which make batches while the block runs."""
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+        try:
+            yield
         finally:
             for loader in (self.dataloader_train, self.dataloader_val):
                 if isinstance(loader, NonDetMultiThreadedAugmenter):
                     loader._finish()
+
+    def iteration(self) -> float:
+        """Take the next batch and a step; its loss, which has come from the GPU when this returns."""
+        return float(self.train_step(self._next(self.dataloader_train))["loss"])
+
+    def validation(self) -> dict[str, Any]:
+        """What nnU-Net tells of the next validation batch."""
+        return self.validation_step(self._next(self.dataloader_val))  # type: ignore[no-any-return]
 
     def _next(self, loader: Any) -> Any:
         """A loader's next batch. A step ends when its loss has come from the GPU, so the GPU idles meanwhile."""
@@ -234,14 +248,14 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         train: list[float] = []
         for _ in range(self.num_iterations_per_epoch):
             check_interrupt()
-            self._with_loss(train, float(self.train_step(self._next(self.dataloader_train))["loss"]))
+            self._with_loss(train, self.iteration())
         self.network.eval()
         val: list[dict[str, Any]] = []
         val_losses: list[float] = []
         with torch.no_grad():
             for _ in range(self.num_val_iterations_per_epoch):
                 check_interrupt()
-                val.append(self.validation_step(self._next(self.dataloader_val)))
+                val.append(self.validation())
                 self._with_loss(val_losses, float(val[-1]["loss"]))
         hits, false_hits, misses = (
             np.sum([step[key] for step in val], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
