@@ -15,8 +15,9 @@ process FORECAST {
     val datasets // names of the data sets that are there
     path raw, stageAs: 'raw_?' // their raw folders, in this order
     path trace, stageAs: 'trace/*' // trace of an earlier run, folder of traces, or []
+    path plans, stageAs: 'plans_?' // the users' plans, if any
     path strategy_file, stageAs: 'strategies/*' // the user's strategies, or []
-    val settings // [plan_trace as it was given, plan_minutes, plan_gpus, ...]
+    val settings // [plan_trace as it was given, plan_minutes, plan_gpus, plans (of which data sets), ...]
 
     output:
     stdout // the text for the user

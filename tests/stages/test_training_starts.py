@@ -264,3 +264,45 @@ def test_a_residual_encoder_is_trained_with_another_width_patch_and_batch_and_ha
     cells = [-(-n // cell) for n, cell in zip(image.shape[1:], ensemble.feature_cell, strict=True)]
     assert features.shape == (architecture["arch_kwargs"]["features_per_stage"][-2], *cells)
     assert np.isfinite(features).all() and features.std() > 0
+
+
+def test_a_plan_of_the_users_own_is_prepared_and_trained(
+    phantom: Path, prepared: Path, labels: list[Path], tmp_path: Path
+) -> None:
+    """The phantom's plan by hand: other patch, residual encoder, batch of three; and once more from its product."""
+    plans = read_json(prepared / "prepared" / "plans.json")
+    settings = plans["configurations"]["3d_fullres"]
+    network = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    changed = {
+        "n_stages": 3, "features_per_stage": [4, 6, 8], "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]], "n_blocks_per_stage": [1, 2, 1],
+        "n_conv_per_stage_decoder": [1, 1],
+    }  # fmt: skip
+    keywords = {
+        key: value for key, value in settings["architecture"]["arch_kwargs"].items() if key != "n_conv_per_stage"
+    }
+    settings["architecture"] |= {"network_class_name": network, "arch_kwargs": keywords | changed}
+    settings |= {"patch_size": [8, 16, 16], "batch_size": 3}
+    write_json(tmp_path / "mine.json", plans)
+
+    def made(file: Path, name: str) -> tuple[Path, Path]:
+        asked = PrepareSettings(
+            "phantom", "3d_fullres", 0.25, 1, phantom / "groups.csv", None, folds=2, start_size=8, plans=file
+        )
+        folder = tmp_path / name
+        folder.mkdir()
+        prepare(phantom, asked, 1, folder / "prepared", folder / "oracle.h5", folder / "reference.h5")
+        training = Settings(1, 0, 0, 2, 1, 1, None, None, None, "adamw", None)
+        train(folder / "prepared", labels[0], training, "node", "cpu", 1, tmp_path / "store", "code", folder / "fold")
+        return folder / "prepared", folder / "fold" / "checkpoint.pth"
+
+    images, checkpoint = made(tmp_path / "mine.json", "first")
+    fold = load_fold(checkpoint)
+    assert fold.plans["configurations"] == {"3d_fullres": settings}
+    dataset = Dataset.open(images)
+    ensemble = Ensemble([checkpoint], resolve_device("cpu", 1), 0.5, mirroring=False)
+    assert np.isfinite(ensemble.fold_features(dataset.network_image(dataset.pool[0]))).all()
+    write_model(tmp_path / "model", [checkpoint], dataset.classes, "node", 0.5, False)
+    again, same = made(tmp_path / "model" / "plans.json", "second")
+    assert Dataset.open(again).digest == dataset.digest
+    assert load_fold(same).digest == fold.digest  # taken from the store
