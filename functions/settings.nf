@@ -106,7 +106,7 @@ def trainer_of(row) {
 
 def train_settings(row, node) {
     [node: node.id, seed: node.seed, cycle: node.cycle] +
-        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'stop_training', 'device', 'store']) +
+        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'stop_training', 'device', 'compile', 'store']) +
         warm_settings(row, node)
 }
 

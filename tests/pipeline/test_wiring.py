@@ -381,7 +381,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             cleanup_work=True, publish_product="last", publish_labels="nifti",
             publish_predictions="test,pool,probabilities", test_cases="held out.txt", folds_file="folds.csv",
             initial_weights=folder / "it's weights.pth", training_start="shrink_perturb", warm_epochs=1,
-            stop_training="plateau:3", plans=folder / "it's plans.json",
+            stop_training="plateau:3", compile="auto", plans=folder / "it's plans.json",
         )  # fmt: skip
 
     return run
