@@ -36,7 +36,7 @@ FILE = click.Path(path_type=Path)
     required=True,
     help="JSON: a list with a map for each regime: folds, start_size, query_size, patch_size, patches_per_image, "
     "start_strategy, strategies (a list), and where there are such: where (the row of a study table), given (of "
-    "start_queries, folds_file and initial_weights the path in messages and the file), stop (rules).",
+    "start_queries, folds_file, initial_weights and plans the path in messages and the file), stop (rules).",
 )
 @click.option("--out", required=True, type=FILE, help="JSON file of sizes to make.")
 @reports_user_errors

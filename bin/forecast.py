@@ -13,6 +13,7 @@ from nnactive_nf.core.errors import reports_user_errors
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--plan", required=True, type=click.Path(path_type=Path), help="plan.json of the workflow.")
 @click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set that is there.")
+@click.option("--plans", "given", multiple=True, help="FILE=NAME: nnU-Net plans file of a data set that has one.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Trace of an earlier run, or a folder with traces.")
 @click.option("--plan-trace", "trace_name", help="The trace as the user gave it.")
 @click.option("--measured", type=click.Path(path_type=Path), help="preflight.json of a preflight with data.")
@@ -28,6 +29,7 @@ from nnactive_nf.core.errors import reports_user_errors
 def main(
     plan: Path,
     folders: tuple[str, ...],
+    given: tuple[str, ...],
     trace: Path | None,
     trace_name: str | None,
     measured: Path | None,
@@ -44,9 +46,11 @@ def main(
 
     numbers = tuple(int(number) for number in gpus.split(","))
     times = Times(trace, trace_name, minutes, numbers, measured, measured_name)
-    raw = {name: Path(folder) for folder, _, name in (text.partition("=") for text in folders)}
+    raw, plans = (
+        {name: Path(path) for path, _, name in (text.partition("=") for text in texts)} for texts in (folders, given)
+    )
     own = Own(strategy_file, shown_strategy_file)
-    click.echo(forecast(plan, raw, times, Publishing(**publishing), own))
+    click.echo(forecast(plan, raw, times, Publishing(**publishing), own, plans))
 
 
 if __name__ == "__main__":

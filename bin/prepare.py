@@ -31,7 +31,12 @@ from nnactive_nf.core.options import Name
 @click.option("--free-masks", type=click.Path(path_type=Path), help="Folder of masks of what costs nobody time.")
 @click.option("--folds", required=True, type=click.IntRange(2), help="Folds of the ensemble.")
 @click.option("--start-size", required=True, type=click.IntRange(1), help="Patches of the start.")
-@click.option("--plans", type=click.Path(path_type=Path), help="Plans that packages were handed out by (KEPT of then).")
+@click.option(
+    "--plans", type=click.Path(path_type=Path), help="nnU-Net plans file of your own; the planner has no say."
+)
+@click.option(
+    "--plans-before", type=click.Path(path_type=Path), help="Plans that packages were handed out by, to keep to."
+)
 @click.option("--kept-plans", "kept", type=click.Path(path_type=Path), help="File to make: the plans, to be kept to.")
 @click.option("--state", default="", help="State of the data set's files, for that file.")
 @click.option(

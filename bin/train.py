@@ -29,6 +29,13 @@ from nnactive_nf.core.options import ZYX, Name, Plateau
 @click.option("--stop-training", type=Plateau(), help="plateau:N ends after N epochs without a better online Dice.")
 @click.option("--training-start", type=click.Choice(["previous", "shrink_perturb"]), help="Go on from --before.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cuda", "cpu"]))
+@click.option(
+    "--compile",
+    default="off",
+    show_default=True,
+    type=click.Choice(["off", "auto", "on"]),
+    help="Whether torch compiles the network.",
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="The checkpoint store.")
 @click.option("--code", required=True, help="Digest of the code that a training rests on.")
@@ -52,6 +59,7 @@ def main(
     initial_weights: Path | None,
     before: Path | None,
     tensorboard: Path | None,
+    compile: str,
     **options: object,
 ) -> None:
     """Train one fold, go on from its last checkpoint, or fetch it from the store."""
@@ -62,6 +70,7 @@ def main(
             prepared, labels_file, Settings(**options), node, device, threads, store, code, out,
             trainer_file=trainer_file, folds_file=folds_file, initial_weights=initial_weights, before=before,
             tensorboard=tensorboard,
+            compile=compile,
         )  # fmt: skip
     except StoppedError as end:
         print(

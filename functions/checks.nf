@@ -3,7 +3,7 @@
  * and results. Settings against the data, options of strategies, and the data themselves are the stage CHECK's.
  */
 include { unwritable } from './shell.nf'
-include { known_strategies ; name_error ; nearest ; strategy_entry ; strategy_texts } from './parameters.nf'
+include { known_strategies ; name_error ; nearest ; parameter_schemas ; strategy_entry ; strategy_texts } from './parameters.nf'
 include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
 include { test_case_errors } from './given.nf'
 include { is_phantom ; number_list } from './plan.nf'
@@ -11,7 +11,7 @@ include { start_errors } from './warm.nf'
 
 // What is wrong with one (data set, regime).
 def row_errors(values) {
-    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values) + start_errors(values)
+    input_errors(values) + test_case_errors(values) + strategy_list_errors(values) + budget_errors(values) + start_errors(values) + planner_errors(values)
 }
 
 def input_errors(values) {
@@ -48,6 +48,13 @@ def start_error(text, known) {
     entry && !entry.start
         ? "--start_strategy ${text}: it needs a model, and there is none at the start; use one of ${starts.join(', ')}"
         : name_error('--start_strategy', text, [named: known.named.subMap(starts), own: known.own])
+}
+
+// A plan that is given is not planned.
+def planner_errors(values) {
+    values.plans && values.planner != parameter_schemas().planner.default
+        ? ["--planner ${values.planner}: --plans ${values.plans} is a plan already; leave one of them out"]
+        : []
 }
 
 // Numbers that do not go together, whatever the data.

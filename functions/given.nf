@@ -1,6 +1,6 @@
 /*
  * What a study's author gives in files: the test set (--test_cases), the first patches (--start_queries), the folds
- * (--folds_file).
+ * (--folds_file), nnU-Net's plans (--plans).
  */
 
 // --test_cases imagesTs stands for the cases of nnU-Net's imagesTs and labelsTs.
@@ -59,7 +59,7 @@ def given_start() {
 
 // The files of a data set's rows that CHECK looks into, each once.
 def given_files(rows) {
-    rows.collectMany { row -> [row.start_queries, row.folds_file] }.findAll { path -> path }.unique()
+    rows.collectMany { row -> [row.start_queries, row.folds_file, row.plans] }.findAll { path -> path }.unique()
 }
 
 // A file for tasks, [] where there is none: a copy in the work folder, named by what is in it, or of this name in a folder

@@ -67,7 +67,7 @@ def value_error(where, value, schema) {
     if( typed == null )
         return schema.type == 'string' ? "${where}: a value must follow" : "${where} ${value}: must be ${kinds[schema.type]}"
     if( schema['enum'] && !(typed in schema['enum']) )
-        return "${where} ${value}: must be one of ${schema['enum'].join(', ')}; did you mean ${nearest(typed.toString(), schema['enum'])}?"
+        return schema.errorMessage ? "${where} ${value}: ${schema.errorMessage}" : "${where} ${value}: must be one of ${schema['enum'].join(', ')}; did you mean ${nearest(typed.toString(), schema['enum'])}?"
     if( schema.pattern && !(typed ==~ schema.pattern) )
         return "${where} ${value}: ${schema.errorMessage ?: 'must match ' + schema.pattern}"
     if( schema.minimum != null && typed < schema.minimum )

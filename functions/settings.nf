@@ -41,7 +41,7 @@ def check_settings(rows) {
 // A row's files as CHECK is told of them: as the user knows them, and where the task has them.
 def given_settings(rows, row) {
     def paths = given_files(rows) + weights_files(rows)
-    row.subMap(['start_queries', 'folds_file', 'initial_weights']).findAll { _name, path -> path }.collectEntries { name, path ->
+    row.subMap(['start_queries', 'folds_file', 'initial_weights', 'plans']).findAll { _name, path -> path }.collectEntries { name, path ->
         [name, [path, "given_${paths.indexOf(path) + 1}".toString()]]
     }
 }
@@ -58,7 +58,7 @@ def prepare_settings(rows) {
     [
         name: rows[0].dataset,
         configuration: rows[0].configuration,
-        planner: rows[0].planner,
+        planner: rows[0].plans ? null : rows[0].planner,
         group_pattern: rows[0].group_pattern,
         folds: rows*.folds.max(),
         start_size: rows*.start_size.min(),
@@ -106,7 +106,7 @@ def trainer_of(row) {
 
 def train_settings(row, node) {
     [node: node.id, seed: node.seed, cycle: node.cycle] +
-        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'stop_training', 'device', 'store']) +
+        row.subMap(['folds', 'epochs', 'iterations', 'train_patch_size', 'features', 'batch_size', 'optimiser', 'learning_rate', 'stop_training', 'device', 'compile', 'store']) +
         warm_settings(row, node)
 }
 

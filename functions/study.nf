@@ -11,7 +11,7 @@ include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.n
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
 def data_columns() {
-    ['input', 'groups', 'group_pattern', 'free_masks', 'test_cases', 'test_fraction', 'split_seed', 'configuration', 'planner', 'phantom_cases', 'phantom_seed']
+    ['input', 'groups', 'group_pattern', 'free_masks', 'test_cases', 'test_fraction', 'split_seed', 'configuration', 'planner', 'plans', 'phantom_cases', 'phantom_seed']
 }
 
 def is_table(values) {
@@ -86,7 +86,7 @@ def study_columns() {
 def table_rows(values) {
     read_table(file(values.input)).collect { row ->
         def cells = row.findAll { _column, cell -> !is_blank(cell) }
-        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases', 'start_queries', 'folds_file', 'initial_weights']).collectEntries { column, path -> [column, found_file(values, path)] }
+        def files = cells.subMap(['input', 'groups', 'free_masks', 'test_cases', 'start_queries', 'folds_file', 'initial_weights', 'plans']).collectEntries { column, path -> [column, found_file(values, path)] }
         (values.data ? [input: values.data] : [:]) + cells + files
     }
 }

@@ -13,7 +13,7 @@ process CHECK {
     input:
     // name; [name, shown, configuration, ..., rows]; raw folder; table of patients or []; folder of free masks or [];
     // digest of the folders' files; the user's strategies or []; the user's trainer or []; tables of first patches and of
-    // folds and checkpoints to start from, if any
+    // folds, plans and checkpoints to start from, if any
     tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(strategy_file, stageAs: 'strategies/*'), path(trainer_file, stageAs: 'trainers/*'), path(given, stageAs: 'given_?')
     val code
 

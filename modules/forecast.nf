@@ -16,8 +16,9 @@ process FORECAST {
     path raw, stageAs: 'raw_?' // their raw folders, in this order
     path trace, stageAs: 'trace/*' // trace of an earlier run, folder of traces, or []
     path measured, stageAs: 'measured/*' // preflight.json, or []
+    path plans, stageAs: 'plans_?' // the users' plans, if any
     path strategy_file, stageAs: 'strategies/*' // the user's strategies, or []
-    val settings // [plan_trace and plan_from as they were given, plan_minutes, plan_gpus, ...]
+    val settings // [plan_trace and plan_from as they were given, plan_minutes, plan_gpus, plans (of which data sets), ...]
 
     output:
     stdout // the text for the user

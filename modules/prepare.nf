@@ -15,8 +15,8 @@ process PREPARE {
 
     input:
     // name; [name, configuration, ...]; raw folder; table of patients or []; folder of free masks or [];
-    // digest of the folders' files; plans to keep to or []; checkpoints that trainings start from, if any; [bytes, each] of memory
-    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(plans, stageAs: 'before/plans.json'), path(weights, stageAs: 'weights_?'), val(need)
+    // digest of the folders' files; the user's plans or []; plans to keep to or []; checkpoints that trainings start from, if any; [bytes, each] of memory
+    tuple val(dataset), val(settings), path(raw, stageAs: 'raw'), path(groups, stageAs: 'groups.csv'), path(free, stageAs: 'free'), val(state), path(plans, stageAs: 'plans.json'), path(before, stageAs: 'before/plans.json'), path(weights, stageAs: 'weights_?'), val(need)
     val code
 
     output:
@@ -29,7 +29,7 @@ process PREPARE {
     # code ${code}, data ${state}
     ${thread_limits(1)}
     prepare.py --input ${raw} ${options(settings)} --workers ${task.cpus} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
-        ${file_option('--plans', plans)} ${keeps_plans(settings, plans) ? "--kept-plans plans_${dataset}.json --state ${quoted(state)}" : ''} \\
+        ${file_option('--plans', plans)} ${file_option('--plans-before', before)} ${keeps_plans(settings, before) ? "--kept-plans plans_${dataset}.json --state ${quoted(state)}" : ''} \\
         --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
     """
 
@@ -38,6 +38,6 @@ process PREPARE {
     # code ${code}, data ${state}
     mkdir -p prepared
     touch prepared/dataset.json prepared/cases.csv oracle_${dataset}.h5 reference_${dataset}.h5
-    ${keeps_plans(settings, plans) ? "echo '{\"state\": \"${state}\"}' > plans_${dataset}.json" : ''}
+    ${keeps_plans(settings, before) ? "echo '{\"state\": \"${state}\"}' > plans_${dataset}.json" : ''}
     """
 }

@@ -28,6 +28,7 @@ ROW: dict[str, Any] = {
     "view_patches": 6,
     "configuration": "3d_fullres",
     "planner": "ExperimentPlanner",
+    "plans": None,
     "test_fraction": 0.25,
     "test_cases": None,
     "held_out": [],

@@ -75,8 +75,8 @@ workflow ACTIVE_LEARNING {
     // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused
     needs = CHECK.out.map { dataset, file -> [dataset, needs_of(file)] }.toList().flatMap { all -> all }
     wanted = raw.map { dataset, rows, folder, groups, free, state ->
-        def plans = kept_file(kept_plans(values, rows, state))
-        [dataset, prepare_settings(rows), folder, groups, free, state, plans, weights_files(rows).collect { path -> file(path) }]
+        def before = kept_file(kept_plans(values, rows, state))
+        [dataset, prepare_settings(rows), folder, groups, free, state, kept.get(rows[0].plans), before, weights_files(rows).collect { path -> file(path) }]
     }
     PREPARE(wanted.join(needs.map { dataset, need -> [dataset, need.prepare] }), code_digest('prepare'))
 

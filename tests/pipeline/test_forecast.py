@@ -16,7 +16,9 @@ from conftest import ROOT, VERSIONS, Run, nextflow_command, run_nextflow
 from pages import blocks
 from plan import ROW, Told, make_plan, make_row, write_plan
 
+from nnactive_nf.core.files import write_json
 from nnactive_nf.forecast.disk import Publishing
+from nnactive_nf.forecast.images import assumed_plans
 from nnactive_nf.forecast.run import Times, forecast
 
 pytestmark = pytest.mark.pipeline
@@ -24,10 +26,10 @@ pytestmark = pytest.mark.pipeline
 PLANNING = ROOT / "docs" / "planning.md"
 
 STUDY = """\
-dataset,input,regime,start_size,query_size,strategies,seeds,cycles,shards,full_reference
-one,phantom,low,8,4,"bald,random",1,3,3,true
-one,phantom,high,12,6,"random,predictive_entropy","1,2",2,2,
-far,nowhere,low,8,4,random,1,1,,
+dataset,input,regime,start_size,query_size,strategies,seeds,cycles,shards,full_reference,plans
+one,phantom,low,8,4,"bald,random",1,3,3,true,
+one,phantom,high,12,6,"random,predictive_entropy","1,2",2,2,,
+far,nowhere,low,8,4,random,1,1,,,plans.json
 """
 # The same rows, of which the reference comes last
 SMALL = {"folds": 2, "phantom_cases": 20, "patch_size": "8,16,16", "epochs": 4, "iterations": 50,
@@ -40,7 +42,7 @@ ROWS = [
     make_row("bald,random", **LOW, regime="low", cycles=3, exports=5 + 2, segments=2),
     make_row("random,predictive_entropy", **{**ONE, "start_size": 12, "query_size": 6, "shards": 2}, regime="high",
              seeds=[1, 2], cycles=2, where="study.csv, row 2", exports=6 + 4, segments=4),
-    make_row("random", **SMALL, dataset="far", regime="low", start_size=8, query_size=4, cycles=1,
+    make_row("random", **SMALL, dataset="far", regime="low", start_size=8, query_size=4, cycles=1, plans="plans.json",
              where="study.csv, row 3", exports=1 + 1, segments=1),
     make_row("", **LOW, regime="full", cycles=1, exports=1 + 1, segments=1),
 ]  # fmt: skip
@@ -49,6 +51,7 @@ ROWS = [
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nextflow_hands_on_the_plan_and_prints_what_forecast_tells(tmp_path: Path, version: str) -> None:
     (tmp_path / "study.csv").write_text(STUDY)
+    write_json(tmp_path / "plans.json", assumed_plans())
     minutes = {"plan_minutes": " 2.9 , 0.7", "plan_gpus": "1, 7"}
     command = nextflow_command(
         "-profile",
@@ -65,7 +68,7 @@ def test_nextflow_hands_on_the_plan_and_prints_what_forecast_tells(tmp_path: Pat
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".nextflow")}
-    assert left == {"study.csv", "work"}
+    assert left == {"study.csv", "plans.json", "work"}
 
     (task,) = {path.parent for path in tmp_path.glob("work/*/*/plan.json") if path.is_symlink()}
     plan = json.loads((task / "plan.json").read_text())
@@ -75,13 +78,19 @@ def test_nextflow_hands_on_the_plan_and_prints_what_forecast_tells(tmp_path: Pat
         seen = {name: row[name] for name in ROW if name != "folder"} | {
             "strategies": [{name: known[name] for name in ("name", "maps")} for known in row["strategies"]]
         }
-        assert seen == {name: value for name, value in expected.items() if name != "folder"} | {"input": row["input"]}
+        assert seen == {name: value for name, value in expected.items() if name != "folder"} | {
+            "input": row["input"],
+            "plans": row["plans"],
+        }
     assert [Path(row["folder"]).name for row in plan["rows"]] == ["phantom", "phantom", "nowhere", "phantom"]
+    assert [row["plans"] for row in plan["rows"]] == [None, None, f"{tmp_path}/plans.json", None]
 
     times = Times(None, None, minutes["plan_minutes"], (1, 7))
-    text = forecast(task / "plan.json", {"one": task / "raw_1"}, times, Publishing("copy", False, False))
+    folders, plans = {"one": task / "raw_1"}, {"far": task / "plans_1"}
+    text = forecast(task / "plan.json", folders, times, Publishing("copy", False, False), plans=plans)
     assert done.stdout.strip().endswith("\n" + text)
     assert re.search("\none +20 cases of about", text)
+    assert f"networks  of far as {tmp_path}/plans.json plans them (--plans)" in re.sub("  +", "  ", text)
     assert re.search(f"\nfar +not known: no data in {tmp_path}/nowhere", text)
 
 
@@ -92,6 +101,7 @@ def by_id(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_counts_are_those_of_a_run(tmp_path: Path) -> None:
     text = STUDY.replace("nowhere", "phantom")
     (tmp_path / "study.csv").write_text(text)
+    (tmp_path / "plans.json").touch()
     rows = [row | {"source": "phantom"} for row in ROWS]
     plan = write_plan(tmp_path / "plan.json", rows)
     planned = Told(forecast(plan, {}, Times(None, None, None, (1,)), Publishing("copy", False, False)))

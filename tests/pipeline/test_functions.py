@@ -126,9 +126,9 @@ PLACES = {
 
 # A study: what schedules are told of cycles; test sets, first patches, folds, numbers of patches that are given.
 SCHEDULES = (
-    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file,initial_weights\n"
+    "input,dataset,regime,cycles,strategies,test_cases,query_size,start_queries,folds_file,initial_weights,plans\n"
     + "".join(
-        f"phantom,a,{regime},{cycles},{names},,,,,\n"
+        f"phantom,a,{regime},{cycles},{names},,,,,,\n"
         for regime, cycles, names in (
             ("one", 3, '"random,clasp_pe,clasp_pe:steps=5"'),
             ("two", 4, "clasp_pe:cap=2"),
@@ -139,9 +139,9 @@ SCHEDULES = (
     + "".join(
         f'phantom,{name},main,3,random,{given},"4, 6",{more}\n'
         for name, given, more in (
-            ("b", "test.txt", "start.csv,,"),
-            ("c", "cases.csv", "same.csv,folds.csv,"),
-            ("d", "imagesTs", ",folds.csv,weights.pth"),
+            ("b", "test.txt", "start.csv,,,plans.json"),
+            ("c", "cases.csv", "same.csv,folds.csv,,"),
+            ("d", "imagesTs", ",folds.csv,weights.pth,"),
         )
     )
 )
@@ -150,12 +150,13 @@ FILES = {
     "same.csv": "rank,case",
     "folds.csv": "case,fold",
     "weights.pth": "",
+    "plans.json": "{}",
     "test.txt": "\ufeff# held out\n\n  it's_1 \ncase, 2\n#case_3\ncase_4",
     "cases.csv": '\ufeffcase,group,split,z\ncase_1,p,test,3\ncase_2,p,pool,3\n"case, 3",q,test,4\n',
     "none.txt": "# case_1\n",
 }
 GIVEN = {
-    "b": {"start_queries": ["start.csv", "given_1"]},
+    "b": {"start_queries": ["start.csv", "given_1"], "plans": ["plans.json", "given_2"]},
     "c": {"start_queries": ["same.csv", "given_1"], "folds_file": ["folds.csv", "given_2"]},
     "d": {"folds_file": ["folds.csv", "given_1"], "initial_weights": ["weights.pth", "given_2"]},
 }
@@ -188,6 +189,17 @@ REFUSED: dict[str, tuple[dict[str, object], list[str]]] = {
             "--start_size 6: 7 folds need at least one patch each..",
             "--warm_epochs 5: no training goes on from another; add --training_start previous or shrink_perturb",
             "--cleanup_work: it empties the maps that --publish_uncertainty wants to keep..",
+        ],
+    ),
+    "a plan and a planner": (
+        # What is wrong with the file itself, CHECK tells (tests/unit/test_own_plans.py).
+        {
+            "input": "phantom", "plans": "@/file", "planner": "nnUNetPlannerResEncM",
+            "configuration": "3d_cascade_fullres",
+        },
+        [
+            "--configuration 3d_cascade_fullres: must be one of 2d, 3d_fullres, 3d_lowres; nnU-Net's cascade..",
+            "--planner nnUNetPlannerResEncM: --plans @/file is a plan already; leave one of them out",
         ],
     ),
     "strategies of a user's file": (
@@ -464,6 +476,7 @@ def test_a_given_test_set_takes_the_place_of_the_split(told: dict[str, Any]) -> 
             GIVEN.get(name, {})
         )
         assert given["prepare"].endswith(f" {SPLITS[name]}")
+        assert ("--planner" in given["prepare"]) == ("plans" not in GIVEN.get(name, {}))
         starts = re.findall(r"--starts '(.*?\])'", given["prepare"])
         assert bool(starts) == ("initial_weights" in GIVEN.get(name, {}))
         for start in starts:

@@ -370,6 +370,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
     (folder / "held out.txt").write_text("it's_1_a\n")
     (folder / "folds.csv").write_text("case,fold\n")
     (folder / "it's weights.pth").touch()
+    (folder / "it's plans.json").touch()
 
     def run(*args: str, strategies: str, gpu: int, cpu: int) -> Run:
         (folder / "site.config").write_text(SITE.format(gpu=gpu, cpu=cpu))
@@ -380,7 +381,7 @@ def recorded(version: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             cleanup_work=True, publish_product="last", publish_labels="nifti",
             publish_predictions="test,pool,probabilities", test_cases="held out.txt", folds_file="folds.csv",
             initial_weights=folder / "it's weights.pth", training_start="shrink_perturb", warm_epochs=1,
-            stop_training="plateau:3",
+            stop_training="plateau:3", compile="auto", plans=folder / "it's plans.json",
         )  # fmt: skip
 
     return run
@@ -432,6 +433,7 @@ def test_the_data_set_is_prepared_with_its_patients(calls: list[Call]) -> None:
     (call,) = [call for call in calls if call.name == "prepare"]
     assert call["--group-pattern"] == r"^(it's_\d+)_"
     assert call["--groups"] == "groups.csv"
+    assert call["--plans"] == "plans.json" and "--planner" not in call and "--plans-before" not in call
     assert call["--test-case"] == "it's_1_a" and "--test-fraction" not in call
     assert (call["--name"], call["--workers"], call["--input"]) == ("phantom", "2", "raw")
     assert call.threads == "1"

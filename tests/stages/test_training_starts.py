@@ -20,6 +20,7 @@ from nnactive_nf.core.nnunet import load_fold, resolve_device
 from nnactive_nf.export.model import write_model
 from nnactive_nf.prepare.run import Settings as PrepareSettings
 from nnactive_nf.prepare.run import prepare
+from nnactive_nf.train.compiled import Compilation
 from nnactive_nf.train.plateau import ending_of
 from nnactive_nf.train.run import Settings, train
 from nnactive_nf.train.trainer import PERTURB, SHRINK, ActiveTrainer
@@ -264,3 +265,109 @@ def test_a_residual_encoder_is_trained_with_another_width_patch_and_batch_and_ha
     cells = [-(-n // cell) for n, cell in zip(image.shape[1:], ensemble.feature_cell, strict=True)]
     assert features.shape == (architecture["arch_kwargs"]["features_per_stage"][-2], *cells)
     assert np.isfinite(features).all() and features.std() > 0
+
+
+def test_a_plan_of_the_users_own_is_prepared_and_trained(
+    phantom: Path, prepared: Path, labels: list[Path], tmp_path: Path
+) -> None:
+    """The phantom's plan by hand: other patch, residual encoder, batch of three; and once more from its product."""
+    plans = read_json(prepared / "prepared" / "plans.json")
+    settings = plans["configurations"]["3d_fullres"]
+    network = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    changed = {
+        "n_stages": 3, "features_per_stage": [4, 6, 8], "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]], "n_blocks_per_stage": [1, 2, 1],
+        "n_conv_per_stage_decoder": [1, 1],
+    }  # fmt: skip
+    keywords = {
+        key: value for key, value in settings["architecture"]["arch_kwargs"].items() if key != "n_conv_per_stage"
+    }
+    settings["architecture"] |= {"network_class_name": network, "arch_kwargs": keywords | changed}
+    settings |= {"patch_size": [8, 16, 16], "batch_size": 3}
+    write_json(tmp_path / "mine.json", plans)
+
+    def made(file: Path, name: str) -> tuple[Path, Path]:
+        asked = PrepareSettings(
+            "phantom", "3d_fullres", 0.25, 1, phantom / "groups.csv", None, folds=2, start_size=8, plans=file
+        )
+        folder = tmp_path / name
+        folder.mkdir()
+        prepare(phantom, asked, 1, folder / "prepared", folder / "oracle.h5", folder / "reference.h5")
+        training = Settings(1, 0, 0, 2, 1, 1, None, None, None, "adamw", None)
+        train(folder / "prepared", labels[0], training, "node", "cpu", 1, tmp_path / "store", "code", folder / "fold")
+        return folder / "prepared", folder / "fold" / "checkpoint.pth"
+
+    images, checkpoint = made(tmp_path / "mine.json", "first")
+    fold = load_fold(checkpoint)
+    assert fold.plans["configurations"] == {"3d_fullres": settings}
+    dataset = Dataset.open(images)
+    ensemble = Ensemble([checkpoint], resolve_device("cpu", 1), 0.5, mirroring=False)
+    assert np.isfinite(ensemble.fold_features(dataset.network_image(dataset.pool[0]))).all()
+    write_model(tmp_path / "model", [checkpoint], dataset.classes, "node", 0.5, False)
+    again, same = made(tmp_path / "model" / "plans.json", "second")
+    assert Dataset.open(again).digest == dataset.digest
+    assert load_fold(same).digest == fold.digest  # taken from the store
+
+
+def test_a_compiled_training_is_another_ones_to_the_last_digits_and_either_goes_on_from_the_other(
+    trained: Callable[..., Training], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compiled, killed, on without, killed, and on compiled: one form of checkpoint, one place in the store.
+
+    By torch's backend that traces and differentiates, and leaves kernels as they are: to compile them for a CPU takes
+    minutes (a few of them are compiled in tests/unit/test_train_compiled.py).
+    """
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: whole(module, backend="aot_eager"))
+    monkeypatch.setattr("nnactive_nf.train.compiled.lacking", lambda device: "")
+    plain, record = trained("not compiled", epochs=3, code="plain")
+    assert (record["compiled"], record["compiled_why"]) == (False, "--compile off")
+    epoch = ActiveTrainer._epoch
+    compiled: list[bool] = []
+
+    def stops(trainer: ActiveTrainer, check: Any) -> None:
+        if compiled:
+            raise UserError("stopped")
+        epoch(trainer, check)
+        compiled.append(hasattr(trainer.network, "_orig_mod"))
+
+    for way in ("on", "off"):
+        compiled.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(ActiveTrainer, "_epoch", stops)
+            patch.setattr("nnactive_nf.train.run.CHECKPOINT_SPACING", 0)
+            with pytest.raises(UserError, match="stopped"):
+                trained(f"killed {way}", epochs=3, code="compiled", compile=way)
+        assert compiled == [way == "on"]
+    out, last = trained("compiled", epochs=3, code="compiled", compile="on")
+    assert last["resumed_from"] == [1, 2] and (last["compiled"], last["compiled_why"]) == (True, "--compile on")
+    assert "the network is compiled: --compile on" in capsys.readouterr().out
+    for name in ("train_loss", "val_loss"):
+        assert [e[name] for e in last["curve"]] == pytest.approx([e[name] for e in record["curve"]], rel=1e-3)
+    one, other = (load_fold(folder / "checkpoint.pth").weights for folder in (plain, out))
+    assert list(one) == list(other)
+    trained("again", epochs=3, code="compiled", compile="auto")
+    assert "was trained before, taken from the store" in capsys.readouterr().out
+
+
+def test_a_network_that_torch_cannot_compile(
+    trained: Callable[..., Training], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`on` says so in one line; `auto` trains as if nobody had asked."""
+    plain, _ = trained("plain", code="cannot, plain")
+
+    def cannot(*_: Any) -> None:
+        raise RuntimeError("no kernel\nfor this")
+
+    def compile_network(trainer: ActiveTrainer) -> None:
+        trainer.network = torch.compile(trainer.network, backend=cannot)
+
+    monkeypatch.setattr(ActiveTrainer, "compile_network", compile_network)
+    monkeypatch.setattr("nnactive_nf.train.run.compilation", lambda asked, *_: Compilation(True, f"--compile {asked}"))
+    with pytest.raises(UserError, match=r"^--compile on: torch cannot compile this network .*; use --compile off$"):
+        trained("on", code="cannot", compile="on")
+    out, record = trained("auto", code="cannot", compile="auto")
+    assert not record["compiled"] and record["compiled_why"].startswith("--compile auto: torch cannot compile this ne")
+    assert f"the network is not compiled: {record['compiled_why']}" in capsys.readouterr().out.splitlines()
+    one, other = (load_fold(folder / "checkpoint.pth").weights for folder in (plain, out))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -33,7 +33,7 @@ ASKED = Settings("scans", "3d_fullres", 0.25, 1, None, None, folds=2, start_size
 
 def prepared(scans: Path, out: Path, plans: Path | None = None) -> Dataset:
     out.mkdir()
-    prepare(scans, replace(ASKED, plans=plans), 1, out / "prepared", out / "oracle.h5", out / "reference.h5")
+    prepare(scans, replace(ASKED, plans_before=plans), 1, out / "prepared", out / "oracle.h5", out / "reference.h5")
     return Dataset.open(out / "prepared")
 
 
@@ -129,14 +129,14 @@ def test_patches_that_lie_elsewhere_are_told(folder: Path, tmp_path: Path) -> No
     ],
 )
 def test_a_plan_is_kept_to(folder: Path, tmp_path: Path, change: dict[str, str], line: str) -> None:
-    asked = replace(ASKED, plans=folder / "plans.json", **change)
+    asked = replace(ASKED, plans_before=folder / "plans.json", **change)
     with pytest.raises(UserError, match=line):
         prepare(folder / "few", asked, 1, tmp_path / "p", tmp_path / "o.h5", tmp_path / "r.h5")
     (tmp_path / "plans.json").write_text(json.dumps({"state": "x"}))
     with pytest.raises(UserError, match="not plans"):
         prepare(
             folder / "few",
-            replace(ASKED, plans=tmp_path / "plans.json"),
+            replace(ASKED, plans_before=tmp_path / "plans.json"),
             1,
             tmp_path / "p",
             tmp_path / "o.h5",

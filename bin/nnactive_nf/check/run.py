@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -20,6 +20,7 @@ from nnactive_nf.core.given_folds import fold_errors, read_folds
 from nnactive_nf.core.heads import Head
 from nnactive_nf.core.held_out import held_out_errors, pool_without, unlabelled_errors
 from nnactive_nf.core.initial_weights import load_initial
+from nnactive_nf.core.own_plans import own_plans
 from nnactive_nf.core.patients import case_groups
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.core.raw import RawDataset, list_with_problems
@@ -100,12 +101,13 @@ def check(folder: Path, settings: Settings, out: Path) -> dict[str, int]:
         errors += wrong or _budget_errors(settings, raw, pool)
         for row in settings.rows:
             errors += row.told(_given_errors(row, groups, held_out))
+    plans = _asked(errors, lambda: _own_plans(settings, raw))
     heads = _heads(errors, raw)
     if errors or groups is None:
         raise UserError(*(_shown(line, folder, settings) for line in errors))
     if settings.people:
         print(_labels_told(raw))
-    told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction, held_out)
+    told = sizes(raw, heads, groups, settings.configuration, settings.test_fraction, held_out, plans)
     write_json(out, {**told, "memory": memory(told)})
     return told
 
@@ -150,6 +152,8 @@ def _given_errors(row: Demands, groups: Mapping[str, str], held_out: Sequence[st
     errors = []
     for name, (shown, path) in row.given.items():
         where = f"--{name} {shown}"
+        if name == "plans":  # all rows' alike, see `_own_plans`
+            continue
         try:
             if name == "start_queries":
                 errors += _start_errors(read_query(path), row.budget.start_size, groups, held_out, where)
@@ -160,6 +164,18 @@ def _given_errors(row: Demands, groups: Mapping[str, str], held_out: Sequence[st
         except UserError as error:
             errors += [line.replace(str(path), where, 1) for line in error.lines]
     return errors
+
+
+def _own_plans(settings: Settings, raw: RawDataset) -> dict[str, Any] | None:
+    """The user's plans, which all rows of a data set share; `UserError` where they do not fit it."""
+    row = settings.rows[0]
+    if "plans" not in row.given:
+        return None
+    shown, path = row.given["plans"]
+    try:
+        return own_plans(path, f"--plans {shown}", settings.configuration, raw, "check")
+    except UserError as error:
+        raise UserError(*row.told(error.lines)) from None
 
 
 def _start_errors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def sizes(
     configuration: str,
     test_fraction: float,
     held_out: Sequence[str] = (),
+    plans: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Sizes of images, in voxels of one channel; upper bounds, as nothing is cropped yet and no case has its side.
 
@@ -29,6 +31,7 @@ def sizes(
         configuration: nnU-Net configuration; where the planner plans none of that name, its finest stands for it.
         test_fraction: share of the cases to hold out.
         held_out: the test set, where it is given.
+        plans: the user's, where they are given.
 
     Returns:
         `cases`, `channels`, `classes` (outputs of a network: background included, or regions); `largest_file`, the
@@ -36,7 +39,7 @@ def sizes(
         those that are resampled (0 where none is); `pool_voxels`, the sum of all images at the planned spacing;
         `test_voxels`, the most that all test cases have as they are.
     """
-    plans = run_planner(raw.nnunet_json, fingerprint_of_heads(list(heads.values())), "check")
+    plans = plans or run_planner(raw.nnunet_json, fingerprint_of_heads(list(heads.values())), "check")
     if configuration not in plans["configurations"]:
         configuration = "3d_fullres" if "3d_fullres" in plans["configurations"] else "2d"
     planned = {

@@ -88,6 +88,9 @@ def planned_gpu_gb(plans: Mapping[str, Any], configuration: str, channels: int, 
         "file_ending": ".nii.gz",
     }
     name = plans["experiment_planner_used"]
+    if name not in PLANNERS:  # of a user's plans; all planners scale the same reference
+        residual = "n_blocks_per_stage" in settings.network_arch_init_kwargs
+        name = nnUNetPlannerResEncM.__name__ if residual else PLANNER
     with _planner(nnunet_json, fingerprint_of_heads([]), "memory", 1, name) as (planner, _):
         estimate = planner.static_estimate_VRAM_usage(
             settings.patch_size,

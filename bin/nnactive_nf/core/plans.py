@@ -197,7 +197,7 @@ def _positive(value: Any) -> bool:
 def _names(settings: Mapping[str, Any], keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
         for name in _flat(settings.get(key, [])):
-            if not isinstance(name, str) or not _nnunets_own(name, FOUND_IN[key]):
+            if not isinstance(name, str) or nnunets_own(name, FOUND_IN[key]) is None:
                 yield f"{key} '{name}' is none of nnU-Net's"
 
 
@@ -219,14 +219,14 @@ def _layer(name: str) -> bool:
 
 
 @cache
-def _nnunets_own(name: str, part: str) -> bool:
-    """Whether nnU-Net, which looks for this name in a part of its package, finds what it defines there itself."""
+def nnunets_own(name: str, part: str) -> Any:
+    """What nnU-Net, which looks for this name in a part of its package, finds there; None where it is not its own."""
     import nnunetv2
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     folder = Path(nnunetv2.__path__[0]).joinpath(*part.split("."))
     found = recursive_find_python_class(str(folder), name, f"nnunetv2.{part}") if name.isidentifier() else None
-    return callable(found) and _defined_in(found, (f"nnunetv2.{part}",))
+    return found if callable(found) and _defined_in(found, (f"nnunetv2.{part}",)) else None
 
 
 def _defined_in(found: Any, packages: Sequence[str]) -> bool:

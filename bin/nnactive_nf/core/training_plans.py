@@ -1,7 +1,8 @@
-"""The plans that a training follows: nnU-Net's own, or with another patch size, width or batch."""
+"""The plans that a training follows: nnU-Net's or the user's, or these with another patch size, width or batch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -33,10 +34,11 @@ def training_plans(
     """Plans with the asked-for changes; all else stays nnU-Net's.
 
     Args:
-        plans: nnU-Net's plans, of a plain network or one with a residual encoder.
+        plans: nnU-Net's plans or the user's, of a plain network or one with a residual encoder.
         configuration: `2d`, `3d_fullres` or `3d_lowres`.
         patch_zyx: the network's patch (z, y, x), rounded up to what its poolings divide; None keeps the planned one. A
-            2D configuration takes the last two axes of the plan's order.
+            2D configuration takes the last two axes of the plan's order. Stages that the plan has keep their width and
+            depth; further ones are as nnU-Net's planner makes them.
         features: features of the first stage, doubled per stage up to nnU-Net's cap; None keeps the planned width.
         batch_size: None keeps the planned one.
     """
@@ -50,14 +52,14 @@ def training_plans(
         wanted = [patch_zyx[axis] for axis in plans["transpose_forward"]][-dimensions:]
         _, strides, kernels, patch, _ = get_pool_and_conv_props(settings["spacing"], wanted, MIN_FEATURE_MAP, 999999)
         stages = len(strides)
-        base = architecture["features_per_stage"][0]
+        widths, base = architecture["features_per_stage"], architecture["features_per_stage"][0]
         settings["patch_size"] = [int(n) for n in patch]
         architecture |= {
             "n_stages": stages,
             "strides": [[int(n) for n in stride] for stride in strides],
             "kernel_sizes": [[int(n) for n in kernel] for kernel in kernels],
-            "features_per_stage": _widths(base, stages, dimensions),
-            **_depths(stages, residual="n_blocks_per_stage" in architecture),
+            "features_per_stage": [*widths, *_widths(base, stages, dimensions)[len(widths) :]][:stages],
+            **_depths(architecture, stages),
         }
     if features is not None:
         architecture["features_per_stage"] = _widths(features, architecture["n_stages"], dimensions)
@@ -67,12 +69,17 @@ def training_plans(
     return changed
 
 
-def _depths(stages: int, residual: bool) -> dict[str, list[int]]:
-    """Convolutions or residual blocks of each stage."""
-    if residual:
-        blocks = [*RESIDUAL_BLOCKS, *[MORE_BLOCKS] * stages][:stages]
-        return {"n_blocks_per_stage": blocks, "n_conv_per_stage_decoder": [1] * (stages - 1)}
-    return {"n_conv_per_stage": [CONVOLUTIONS] * stages, "n_conv_per_stage_decoder": [CONVOLUTIONS] * (stages - 1)}
+def _depths(architecture: Mapping[str, Any], stages: int) -> dict[str, list[int]]:
+    """Convolutions or residual blocks of each stage: the plan's where it has the stage, the planner's in further ones.
+
+    The decoder counts from the coarsest stage, the encoder from the finest.
+    """
+    residual = "n_blocks_per_stage" in architecture
+    kind, decoder = "n_blocks_per_stage" if residual else "n_conv_per_stage", "n_conv_per_stage_decoder"
+    planned = [*RESIDUAL_BLOCKS, *[MORE_BLOCKS] * stages] if residual else [CONVOLUTIONS] * stages
+    down, up = architecture[kind], architecture[decoder]
+    more = [1 if residual else CONVOLUTIONS] * (stages - 1 - len(up))
+    return {kind: [*down, *planned[len(down) :]][:stages], decoder: [*more, *up[len(up) + len(more) - stages + 1 :]]}
 
 
 def _widths(base: int, stages: int, dimensions: int) -> list[int]:

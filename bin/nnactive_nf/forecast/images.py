@@ -14,6 +14,7 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import as_shape
 from nnactive_nf.core.heads import Head, read_head
 from nnactive_nf.core.images import read_voxels
+from nnactive_nf.core.own_plans import load_plans, own_plans
 from nnactive_nf.core.planning import (
     fingerprint_of_heads,
     known_configuration,
@@ -37,7 +38,7 @@ ASSUMED_CLASSES = 2
 
 @dataclass(frozen=True)
 class Unknown:
-    """Images that nothing can be said of: why, and nnU-Net's plans for images as they are assumed."""
+    """Images that nothing can be said of: why, and nnU-Net's plans for images as they are assumed, or the user's."""
 
     why: str
     plans: dict[str, Any]
@@ -47,7 +48,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Images:
-    """What is known of a data set's images, and nnU-Net's plans for them.
+    """What is known of a data set's images, and nnU-Net's plans for them, or the user's.
 
     Attributes:
         cases, channels: their numbers.
@@ -60,7 +61,7 @@ class Images:
         resampled: whether images are on another grid than their files.
         heads: images whose heads were read.
         read: images that were read to know how much nnU-Net cuts off.
-        plans: nnU-Net's.
+        plans: nnU-Net's, or the user's.
     """
 
     cases: int
@@ -77,31 +78,35 @@ class Images:
     test_share: float
 
 
-def images_of(row: Row, raw: Path | None) -> Images | Unknown:
+def images_of(row: Row, raw: Path | None, own: Path | None = None) -> Images | Unknown:
     """What is known of a row's images.
 
     Args:
         row: one of the data set's.
         raw: its raw folder as the task has it, or None where it is not there.
+        own: the user's plans file as the task has it, or None where nnU-Net plans.
 
     Raises:
-        UserError: nnU-Net plans no such configuration for these images.
+        UserError: nnU-Net plans no such configuration for these images, or the user's plans cannot be followed.
     """
     why = _why_unknown(row, raw)
     if raw is None or why:
-        return Unknown(why, assumed_plans())
+        return _unknown(why, row, own)
     try:
         dataset = list_raw(raw, test_folder=row.test_folder, people=row.oracle == "people")
         drawn = evenly(dataset.cases, LOOKED_AT)
         heads = [read_head(case.images[0], dataset.reader) for case in drawn]
         cropped = crop(heads, drawn, dataset)
     except UserError as error:  # PREPARE tells more of it
-        return Unknown(error.lines[0].replace(str(raw), row.folder), assumed_plans())
+        return _unknown(error.lines[0].replace(str(raw), row.folder), row, own)
     cases = row.phantom_cases if row.source == "phantom" else len(dataset.cases)
     held_out = len(dataset.held_out or row.held_out)
     test_share = min(1.0, held_out / cases) if held_out else row.test_fraction
     pool = max(1, round((1 - test_share) * cases))
-    plans = run_planner(dataset.nnunet_json, fingerprint_of_heads(cropped), row.dataset, pool, row.planner)
+    if own is None:
+        plans = run_planner(dataset.nnunet_json, fingerprint_of_heads(cropped), row.dataset, pool, row.planner)
+    else:
+        plans = own_plans(own, f"--plans {row.plans}", row.configuration, dataset, row.dataset)
     try:
         known_configuration(plans, row.configuration)
     except UserError as error:
@@ -121,6 +126,14 @@ def images_of(row: Row, raw: Path | None) -> Images | Unknown:
         held_out=held_out,
         test_share=test_share,
     )
+
+
+def _unknown(why: str, row: Row, own: Path | None) -> Unknown:
+    """Images that nothing can be said of, though a user's plans tell their channels."""
+    if own is None:
+        return Unknown(why, assumed_plans())
+    plans = load_plans(own, f"--plans {row.plans}", row.configuration)
+    return Unknown(why, plans, len(plans["configurations"][row.configuration]["normalization_schemes"]))
 
 
 def _why_unknown(row: Row, raw: Path | None) -> str:

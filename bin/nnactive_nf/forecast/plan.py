@@ -38,6 +38,7 @@ class Row:
         held_out: the test set, where it is given by names.
         test_folder: whether it is nnU-Net's imagesTs.
         demands: what is held against the data.
+        plans: the user's plans file, as the user knows it.
         oracle: who labels, the data set's labels or people.
     """
 
@@ -56,6 +57,7 @@ class Row:
     view_patches: int
     configuration: str
     planner: str
+    plans: str | None
     test_fraction: float
     test_cases: str | None
     held_out: tuple[str, ...]

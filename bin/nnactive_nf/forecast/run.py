@@ -61,7 +61,12 @@ class Own:
 
 
 def forecast(
-    plan: Path, folders: Mapping[str, Path], times: Times, publishing: Publishing, own: Own | None = None
+    plan: Path,
+    folders: Mapping[str, Path],
+    times: Times,
+    publishing: Publishing,
+    own: Own | None = None,
+    plans: Mapping[str, Path] | None = None,
 ) -> str:
     """What a plan would take.
 
@@ -71,10 +76,11 @@ def forecast(
         times: what times are told from.
         publishing: what is copied into the results.
         own: the user's strategies, if there are any.
+        plans: the user's plans file of each data set that has one.
 
     Raises:
-        UserError: a strategy or a size that a run would refuse, the trace or what was measured cannot be used, or
-            nnU-Net plans no such configuration for the images.
+        UserError: a strategy or a size that a run would refuse, the trace or what was measured cannot be used, nnU-Net
+            plans no such configuration for the images, or the user's plans cannot be followed.
     """
     groups = read_plan(plan)
     apart = without_sharing(groups)
@@ -93,7 +99,8 @@ def forecast(
         errors += error.lines
     if errors:
         raise UserError(*errors)
-    images = {dataset: images_of(row, folders.get(dataset)) for dataset, row in one_row_each(groups).items()}
+    known = one_row_each(groups)
+    images = {name: images_of(row, folders.get(name), (plans or {}).get(name)) for name, row in known.items()}
     _refuse_sizes(rows, images)
     networks = networks_of(groups, images)
     parts = [

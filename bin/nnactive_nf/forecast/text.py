@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor, log10
 
 from nnactive_nf.forecast.counts import all_tasks, all_trainings, once_counts, one_row_each, row_counts
@@ -150,7 +150,7 @@ def source_lines(
     rows = [
         ["tasks, patches", "counted by the functions that the run goes by"],
         *([f"images of {dataset}", _image_source(images[dataset], row)] for dataset, row in known.items()),
-        ["networks", f"planned by nnU-Net's planner from these images{changes}"],
+        ["networks", f"{_planned_by(known.values())}{changes}"],
         ["GPU memory", "nnU-Net's estimate for a training, by which it plans for 8 GB; not measured"],
         ["disk", "computed from all these; how well files pack was measured on Hippocampus and the phantom"],
     ]
@@ -160,6 +160,12 @@ def source_lines(
             ["time", "computed from these minutes: each task takes the next free GPU; no waiting for other jobs"]
         )
     return table([["Figures"], *rows])
+
+
+def _planned_by(rows: Iterable[Row]) -> str:
+    files = {row.dataset: row.plans for row in rows}
+    own = [f"of {dataset} as {path} plans them (--plans)" for dataset, path in files.items() if path]
+    return "; ".join([*own, *([] if all(files.values()) else ["planned by nnU-Net's planner from these images"])])
 
 
 def _image_source(images: Images | Unknown, row: Row) -> str:

@@ -1,4 +1,4 @@
-"""nnU-Net's plans for the pool: fingerprint, target spacing, network topology."""
+"""Plans for the pool, nnU-Net's or the user's: fingerprint, target spacing, network topology."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json, write_json
+from nnactive_nf.core.own_plans import INTENSITIES, own_plans
 from nnactive_nf.core.planning import PLANNER, known_configuration, run_planner
 from nnactive_nf.core.plans import check_plans
 from nnactive_nf.core.raw import RawDataset
@@ -34,21 +35,46 @@ def plan(
     return plans
 
 
+def users_plan(
+    raw: RawDataset, facts: Sequence[CaseFacts], configuration: str, name: str, path: Path
+) -> dict[str, Any]:
+    """The user's plans; where the file tells no intensities, with those of the pool's cases.
+
+    Raises:
+        UserError: as `own_plans`.
+    """
+    plans = own_plans(path, f"--plans {path}", configuration, raw, name)
+    return plans if plans.get(INTENSITIES) else plans | intensities(facts)
+
+
 def keep_plans(path: Path, plans: Mapping[str, Any], state: str) -> None:
     """Write the plans that packages are handed out by, with the state of the data set's files that they are for."""
     write_json(path, {"state": state, "plans": plans})
 
 
-def kept_plans(path: Path, configuration: str, planner: str, channels: int) -> dict[str, Any]:
+def kept_plans(
+    path: Path, configuration: str, planner: str, channels: int, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Plans that packages were handed out by, for a pool that more cases have joined.
 
+    Args:
+        path: file of `keep_plans`.
+        configuration: what is asked for now.
+        channels: the data set's.
+        planner: the planner that is asked for now, where it plans.
+        own: the user's plans, where they are given now: those of then must be the same but for intensities that the
+            file does not tell.
+
     Raises:
-        UserError: they are none, or of another planner, configuration or number of channels than is asked for.
+        UserError: they are none, or of another planner, configuration or number of channels than is asked for, or
+            others than the user's.
     """
     content = read_json(path)
     plans: dict[str, Any] = content.get("plans", {}) if isinstance(content, dict) else {}
     check_plans(plans, str(path))
-    known = len(plans.get("foreground_intensity_properties_per_channel", {}))
+    known = len(plans.get(INTENSITIES, {}))
+    if own is not None:
+        planner = plans.get("experiment_planner_used", planner)
     asked = {"planner": planner, "configuration": configuration, "channels": channels}
     there = {
         "planner": plans.get("experiment_planner_used"),
@@ -60,6 +86,11 @@ def kept_plans(path: Path, configuration: str, planner: str, channels: int) -> d
         raise UserError(
             f"{name} {asked[name]}: patches were handed out by plans for {there[name] or 'others'}, by which alone "
             "they can be taken in; keep to these, or begin in another --outdir"
+        )
+    if own is not None and plans != {INTENSITIES: plans[INTENSITIES], **own}:
+        raise UserError(
+            "--plans: patches were handed out by other plans, by which alone they can be taken in; give those (leave "
+            "--plans out if there were none), or begin in another --outdir"
         )
     return plans
 
@@ -79,7 +110,7 @@ def intensities(facts: Sequence[CaseFacts]) -> dict[str, Any]:
     sampled = [fact for fact in facts if any(fact.class_voxels[1:])] or facts
     of_channel = [np.concatenate([fact.foreground_intensities[i] for fact in sampled]) for i in channels]
     return {
-        "foreground_intensity_properties_per_channel": {
+        INTENSITIES: {
             str(i): {
                 "mean": float(values.mean(dtype=np.float64)),
                 "median": float(np.median(values)),

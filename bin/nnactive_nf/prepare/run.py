@@ -30,7 +30,7 @@ from nnactive_nf.core.planning import PLANNER
 from nnactive_nf.core.raw import RawDataset, list_raw
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.prepare.check import CaseFacts, check_case
-from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, kept_plans, plan
+from nnactive_nf.prepare.plan import FINGERPRINT_SAMPLES, kept_plans, plan, users_plan
 from nnactive_nf.prepare.preprocess import PreparedCase, preprocess_case, unpack
 from nnactive_nf.prepare.split import check_start, class_table, given_split, split_pool_test
 from nnactive_nf.prepare.starts import NetworkStart, check_starts
@@ -41,7 +41,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class Settings:
-    """What PREPARE is asked for; names as in `nextflow_schema.json`."""
+    """What PREPARE is asked for; names as in `nextflow_schema.json`, and `plans_before`: those of `keep_plans`."""
 
     name: str
     configuration: str
@@ -57,6 +57,7 @@ class Settings:
     test_folder: bool = False
     people: bool = False
     plans: Path | None = None
+    plans_before: Path | None = None
     starts: tuple[NetworkStart, ...] = ()
 
 
@@ -103,11 +104,7 @@ def prepare_cases(raw: RawDataset, settings: Settings, workers: int, out: Path, 
         _tell_sizes(len(pool), len(split) - len(pool), len(held_out) or test_cases(settings.test_fraction, len(split)))
         _tell_folds({case: class_voxels[case] for case in pool}, groups, names, settings)
     of_pool = [fact for fact in facts if split[fact.name] == "pool"]
-    if settings.plans is None:
-        plans = plan(raw, of_pool, settings.configuration, settings.name, settings.planner)
-    else:
-        plans = kept_plans(settings.plans, settings.configuration, settings.planner, len(raw.channels))
-        print("planned as before these cases came: patches that were handed out are voxels of that spacing")
+    plans = _plans(raw, of_pool, settings)
     check_starts(settings.starts, plans, settings.configuration, len(raw.channels))
 
     temporary = out.with_name(f".{out.name}.part")
@@ -136,6 +133,21 @@ def prepare_cases(raw: RawDataset, settings: Settings, workers: int, out: Path, 
     temporary.rename(out)
     shape = np.median([case.shape_zyx for case in prepared], axis=0).astype(int).tolist()
     print(f"image grid {prepared[0].spacing_mm} mm (z, y, x), median shape {shape}")
+
+
+def _plans(raw: RawDataset, of_pool: Sequence[CaseFacts], settings: Settings) -> dict[str, Any]:
+    """Plans by the user's file, by nnU-Net's planner, or those that patches were handed out by."""
+    asked = raw, of_pool, settings.configuration, settings.name
+    own = None if settings.plans is None else users_plan(*asked, settings.plans)
+    if settings.plans_before is not None:
+        print("planned as before these cases came: patches that were handed out are voxels of that spacing")
+        channels = len(raw.channels)
+        return kept_plans(settings.plans_before, settings.configuration, settings.planner, channels, own)
+    if own is None:
+        return plan(*asked, settings.planner)
+    patch = own["configurations"][settings.configuration]["patch_size"]
+    print(f"planned by the file of --plans: patch {patch} in the plan's order of axes, nothing is planned anew")
+    return own
 
 
 def _tell_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.errors import UserError, one_line
@@ -26,6 +27,7 @@ from nnactive_nf.core.nnunet import FoldCheckpoint, nnunet_folders, resolve_devi
 from nnactive_nf.core.seeds import stream
 from nnactive_nf.core.trainer_file import TrainerFile, given_trainer
 from nnactive_nf.core.training_plans import training_plans
+from nnactive_nf.train.compiled import Compilation, compilation
 from nnactive_nf.train.data import write_training_folder
 from nnactive_nf.train.events import Events
 from nnactive_nf.train.start import Start, previous_start, users_start
@@ -68,6 +70,10 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if value is not None or name not in LATER}
 
 
+class CannotCompileError(Exception):
+    """Torch could not compile the network; nothing of the training is lost."""
+
+
 class StoppedError(Exception):
     """The task was told to end; `number` is the signal."""
 
@@ -91,6 +97,7 @@ def train(
     initial_weights: Path | None = None,
     before: Path | None = None,
     tensorboard: Path | None = None,
+    compile: str = "off",
 ) -> None:
     """Train one fold of a node, or fetch it from the store.
 
@@ -109,6 +116,8 @@ def train(
         initial_weights: nnU-Net's checkpoint to start from, see `nnactive_nf.core.initial_weights`.
         before: TRAIN's folder of this fold of the node before, from which `training_start` goes on.
         tensorboard: folder for event files, by node and fold, written while it trains; None for none.
+        compile: `off`, `auto` or `on`, see `nnactive_nf.train.compiled`. As the device it is no part of what a training
+            rests on.
 
     Raises:
         UserError: data, labels or settings do not allow a training.
@@ -163,7 +172,15 @@ def train(
         )
         for line in unseen_classes(classes_in, fold_of, dataset.groups, [*dataset.classes.named]):
             print(line, flush=True)
-        _train_fold(Path(folder), dataset, plans, settings, fold_of, torch_device, place, own, start, events)
+        arguments = Path(folder), dataset, plans, settings, fold_of, torch_device, place, own, start, events
+        try:
+            _train_fold(*arguments, partial(compilation, compile, torch_device.type))
+        except CannotCompileError as error:
+            if compile == "on":
+                raise UserError(f"--compile on: {error}; use --compile off") from None
+            without = Compilation(False, f"--compile {compile}: {error}")
+            print(without.told, flush=True)
+            _train_fold(*arguments, lambda _: without)
     events.close()
     place.deliver(out, ids)
 
@@ -249,9 +266,8 @@ def _train_fold(
     place: TrainingStore,
     own: TrainerFile | None,
     start: Start | None,
-    events: Events,
+    choose: Callable[[int], Compilation],
 ) -> None:
-    os.environ.setdefault("nnUNet_compile", "f")  # torch.compile wants a C compiler, which an image may lack
     train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
     if settings.fold not in fold_of.values():
         print(f"fold {settings.fold}: no case of it is labelled; its training sees all that are and validates on them")
@@ -295,6 +311,12 @@ def _train_fold(
             place.refuse_latest(f"not a state of this training ({type(error).__name__}: {one_line(error)})")
             trainer, resumed_from, seconds_before, usage = untrained(), [], 0.0, Usage(device)
     events.begin(trainer.curve, times)
+    left = (trainer.num_epochs - trainer.current_epoch) * settings.iterations
+    choice = choose(left)
+    if choice.compiled:
+        trainer.compile_network()
+    if choice.told:
+        print(choice.told, flush=True)
     clock = time.monotonic()
 
     def seconds() -> float:
@@ -302,7 +324,10 @@ def _train_fold(
 
     keeper = _Keeper(place, trainer, resumed_from, seconds, usage, events)
     with _signals(keeper), usage, _blamed(own):
-        trainer.run(keeper.epoch_ended, keeper.check)
+        try:
+            trainer.run(keeper.epoch_ended, keeper.check)
+        except TorchDynamoException as error:  # when the first batches come
+            raise CannotCompileError(f"torch cannot compile this network ({one_line(error)[:200]})") from None
     if advice := usage.advice():
         print(advice, flush=True)
     lease = current_lease()
@@ -320,6 +345,7 @@ def _train_fold(
         | ({} if trainer.ending is None else {"plateau": trainer.ending.at})
         | ({} if start is None else {"start": start.kind, "start_sha256": start.digest})
         | ({"trainer": own.trainer.__name__, "trainer_sha256": own.digest} if own else {})
+        | choice.record()
         | ({"gpu_lease": lease.record()} if lease else {})
         | usage.record(),
     )  # fmt: skip
@@ -360,7 +386,7 @@ def _blamed(own: TrainerFile | None) -> Iterator[None]:
     """Tell what goes wrong under a user's trainer in one line, with the line of its file that it went through."""
     try:
         yield
-    except (UserError, StoppedError, OSError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, StoppedError, CannotCompileError, OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if own is None:

@@ -93,6 +93,15 @@ class ActiveTrainer(nnUNetTrainerDiceCELoss_noSmooth):
         if self.device.type == "cpu" and self._unchanged("build_network_architecture"):
             self._channels_last()
 
+    def _do_i_compile(self) -> bool:
+        """Nothing is compiled where nnU-Net would: `compile_network` does so once all weights are in place."""
+        return False
+
+    def compile_network(self) -> None:
+        """Have torch compile the network when it first sees a batch; its weights and their names stay."""
+        compiled: Any = torch.compile(self._module())
+        self.network = compiled
+
     def start_from(self, weights: Mapping[str, torch.Tensor], shrink: bool = False) -> None:
         """Put weights in place of those that were drawn, which stay where there are none.
 
