@@ -266,6 +266,7 @@ def _train_fold(
     place: TrainingStore,
     own: TrainerFile | None,
     start: Start | None,
+    events: Events,
     choose: Callable[[int], Compilation],
 ) -> None:
     train_cases, val_cases = cases_of_fold(fold_of, settings.fold)
