@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.measure import run as measure
 from nnactive_nf.preflight import folders, gpu, machine, packages
 from nnactive_nf.preflight.findings import CHECK_LINE, FINDING_LINE, fault, finding_line, ok
 from nnactive_nf.preflight.run import CHECKS, Asked, preflight, run_check
@@ -320,7 +321,7 @@ def test_checks_are_announced_before_they_run(capsys):
 def test_the_table_asks_for_the_checks_that_there_are():
     text = (ROOT / "functions/preflight_table.nf").read_text()
     listed = text[text.index("def task_checks") : text.index("def task_labels")]
-    assert set(re.findall(r"'([^']+)'", listed)) == set(CHECKS)
+    assert set(re.findall(r"'([^']+)'", listed)) == {*CHECKS, measure.CHECK}
 
 
 def test_the_command(tmp_path):

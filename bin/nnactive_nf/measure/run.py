@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -109,7 +108,6 @@ def in_own_process(work: Callable[..., Out], *arguments: Any) -> Out:
 
 def train_few(row: Row, few: Few, device: str, threads: int, trainer_file: Path | None = None) -> Training:
     """Train some iterations as TRAIN would, with the workflow's trainer or the user's, on all cases but one."""
-    os.environ.setdefault("nnUNet_compile", "f")  # as in TRAIN
     begin = time.monotonic()
     own = given_trainer(trainer_file)
     torch_device = resolve_device(device, threads)
