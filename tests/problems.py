@@ -154,9 +154,8 @@ def pool_of(made: brute.Problem, text: str, folder: Path | None = None, **change
     rows = [
         (0, name, *start, *size, int(np.prod(size))) for name, case in made.cases.items() for start, size in case.boxes
     ]
-    patches = pd.DataFrame(rows, columns=["cycle", "case", "z", "y", "x", "dz", "dy", "dx", "voxels"]).assign(
-        strategy="random"
-    )
+    patches = pd.DataFrame(rows, columns=["cycle", "case", "z", "y", "x", "dz", "dy", "dx", "voxels"])
+    patches["strategy"] = "random"
     classes = REGIONS if made.regions else Classes(made.names, made.class_values)
     oracle = None
     if folder is not None:
