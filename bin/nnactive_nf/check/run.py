@@ -168,8 +168,8 @@ def _given_errors(row: Demands, groups: Mapping[str, str], held_out: Sequence[st
 
 def _own_plans(settings: Settings, raw: RawDataset) -> dict[str, Any] | None:
     """The user's plans, which all rows of a data set share; `UserError` where they do not fit it."""
-    row = settings.rows[0]
-    if "plans" not in row.given:
+    row = next((row for row in settings.rows if "plans" in row.given), None)
+    if row is None:
         return None
     shown, path = row.given["plans"]
     try:
