@@ -16,6 +16,7 @@ BEGUN = time.monotonic()
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--plan", required=True, type=click.Path(path_type=Path), help="plan.json of the workflow.")
 @click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set.")
+@click.option("--plans", "given", multiple=True, help="FILE=NAME: nnU-Net plans file of a data set that has one.")
 @click.option("--device", default="auto", type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads.")
 @click.option("--gpus", default=0, type=click.IntRange(0), help="GPUs that the task asked for.")
@@ -25,6 +26,7 @@ BEGUN = time.monotonic()
 def main(
     plan: Path,
     folders: tuple[str, ...],
+    given: tuple[str, ...],
     device: str,
     threads: int,
     gpus: int,
@@ -34,8 +36,10 @@ def main(
     """Options to one call."""
     from nnactive_nf.measure.run import measure
 
-    raw = {name: Path(folder) for folder, _, name in (text.partition("=") for text in folders)}
-    measure(plan, raw, device, threads, gpus, out, trainer_file, BEGUN)
+    raw, plans = (
+        {name: Path(path) for path, _, name in (text.partition("=") for text in texts)} for texts in (folders, given)
+    )
+    measure(plan, raw, device, threads, gpus, out, trainer_file, BEGUN, plans)
 
 
 if __name__ == "__main__":

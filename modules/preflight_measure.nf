@@ -15,10 +15,11 @@ process PREFLIGHT_MEASURE {
 
     input:
     val seen
-    val settings // [device]
+    val settings // [device, plans (of which data sets)]
     path plan // plan.json
     val datasets // names of the data sets
     path raw, stageAs: 'raw_?' // their raw folders, in this order
+    path plans, stageAs: 'plans_?' // the users' plans, if any
     path trainer_file, stageAs: 'trainers/*' // the user's trainer, or []
     val need // [bytes, each] of memory
 

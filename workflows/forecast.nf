@@ -21,7 +21,6 @@ workflow PLAN {
     def datasets = rows.unique(false) { row -> row.dataset }
     def phantoms = datasets.findAll { row -> row.source == 'phantom' }.collect { row -> [row.dataset, some_cases(phantom_settings(row))] }
     def folders = datasets.findAll { row -> is_here(row) }.collect { row -> [row.dataset, file(row.folder)] }
-    def planned = datasets.findAll { row -> row.plans }
     PHANTOM(channel.fromList(phantoms), code_digest('phantom'))
 
     // [[dataset, raw folder], ...] of all data sets that are there
@@ -34,10 +33,10 @@ workflow PLAN {
         there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
         values.plan_trace ? file(values.plan_trace) : [],
         values.plan_from ? file(values.plan_from) : [],
-        planned.collect { row -> file(row.plans) },
+        planned_rows(rows).collect { row -> file(row.plans) },
         values.strategy_file ? file(values.strategy_file) : [],
         values.subMap(['plan_trace', 'plan_from', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_models']) +
-            [plans: planned.withIndex(1).collect { row, i -> "plans_${i}=${row.dataset}" }, publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
+            [plans: plans_of_datasets(rows), publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
     )
     FORECAST.out[0].map { text -> told.text = text.trim() }
     FORECAST.out[1].subscribe { errors ->
@@ -50,6 +49,15 @@ workflow PLAN {
 // The plan's rows as FORECAST and PREFLIGHT_MEASURE are told of them.
 def told_rows(plan) {
     plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] + product_counts(row) }
+}
+
+// The first row of each data set that has plans of the user's, and of which data set each of their files is, as tasks have them.
+def planned_rows(rows) {
+    rows.findAll { row -> row.plans }.unique(false) { row -> row.dataset }
+}
+
+def plans_of_datasets(rows) {
+    planned_rows(rows).withIndex(1).collect { row, i -> "plans_${i}=${row.dataset}" }
 }
 
 // Whether a row's images are made, downloaded, or in a folder of the user's.

@@ -19,7 +19,7 @@ include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
 include { PREFLIGHT_GPU } from '../modules/preflight_gpu.nf'
 include { PREFLIGHT_MEASURE } from '../modules/preflight_measure.nf'
 include { PREFLIGHT_PYTHON } from '../modules/preflight_python.nf'
-include { told_rows } from './forecast.nf'
+include { plans_of_datasets ; planned_rows ; told_rows } from './forecast.nf'
 
 workflow PREFLIGHT {
     take:
@@ -47,10 +47,11 @@ workflow PREFLIGHT {
         .map { most, _count -> most }
     PREFLIGHT_MEASURE(
         seen,
-        [device: values.device],
+        [device: values.device, plans: plans_of_datasets(told)],
         channel.of(['plan.json', json(plan_content(told))]).collectFile(),
         datasets.keySet().toList(),
         datasets.values().collect { rows -> file(rows[0].folder) },
+        planned_rows(told).collect { row -> file(row.plans) },
         plan ? trainer_of(plan[0]) : [],
         need,
     )

@@ -265,3 +265,17 @@ def test_a_few_cases_are_prepared_by_the_plan_for_all(phantom: Path, tmp_path: P
         intensities = "foreground_intensity_properties_per_channel"
         assert few.dataset.plans | {intensities: {}} == images.plans | {intensities: {}}
         assert list(few.dataset.plans[intensities]) == ["0"]
+
+
+def test_a_few_cases_are_prepared_by_the_users_plans(phantom: Path, tmp_path: Path) -> None:
+    row = read_plan(write_plan(tmp_path / "plan.json", [make_row("random")]))[0].row
+    images = images_of(row, phantom)
+    assert isinstance(images, Images)
+    own = json.loads(json.dumps(images.plans))
+    own["configurations"]["3d_fullres"] |= {"patch_size": [16, 24, 32], "batch_size": 3}
+    own["experiment_planner_used"] = "nnUNetPlannerResEncM"
+    own.pop("foreground_intensity_properties_per_channel", None)
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    plans = prepare_few(row, phantom, tmp_path, tmp_path / "own.json").dataset.plans
+    assert plans["configurations"]["3d_fullres"]["patch_size"] == [16, 24, 32]
+    assert plans["foreground_intensity_properties_per_channel"]["0"]["mean"] > 0

@@ -49,18 +49,19 @@ class Few:
     drawn: bool
 
 
-def prepare_few(row: Row, raw_folder: Path, out: Path) -> Few:
+def prepare_few(row: Row, raw_folder: Path, out: Path, own: Path | None = None) -> Few:
     """Prepare a few cases of usual size.
 
     Args:
         row: one of the data set's.
         raw_folder: its raw folder as the task has it.
         out: empty folder for what is made.
+        own: the user's plans file as the task has it, or None where nnU-Net plans.
 
     Raises:
         UserError: the images cannot be planned for or read.
     """
-    images = images_of(row, raw_folder)
+    images = images_of(row, raw_folder, own)
     if isinstance(images, Unknown):
         raise UserError(images.why)
     raw = list_raw(raw_folder, test_folder=row.test_folder, people=row.oracle == "people")
@@ -70,11 +71,12 @@ def prepare_few(row: Row, raw_folder: Path, out: Path) -> Few:
     facts = [check_case(few, case, SAMPLES // len(few.cases)) for case in few.cases]
     if problems := [problem for fact in facts for problem in fact.problems]:
         raise UserError(*problems)
-    # Plans as people's pools keep them, so that no case needs labels, and none is held out.
-    keep_plans(out / "kept.json", images.plans | intensities(facts), "")
+    # As people's pools keep plans, so that no case needs labels and none is held out; the user's are taken as they are.
+    if own is None:
+        keep_plans(out / "kept.json", images.plans | intensities(facts), "")
     settings = Settings(
         row.dataset, row.configuration, 0.5, 0, None, None, folds=2, start_size=10**6, planner=row.planner, people=True,
-        plans=out / "kept.json",
+        plans=own, plans_before=None if own else out / "kept.json",
     )  # fmt: skip
     prepare_cases(few, settings, 1, out / "prepared", out / "oracle.h5", out / "reference.h5")
     dataset = Dataset.open(out / "prepared")

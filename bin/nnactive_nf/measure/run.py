@@ -44,6 +44,7 @@ def measure(
     out: Path,
     trainer_file: Path | None = None,
     begun: float | None = None,
+    plans: Mapping[str, Path] | None = None,
 ) -> None:
     """Measure each kind of training in a plan, print a finding for each, and write down those that could be measured.
 
@@ -58,6 +59,7 @@ def measure(
         out: file to make; none where nothing could be measured.
         trainer_file: the user's trainer.
         begun: `time.monotonic()` at the start of Python.
+        plans: the user's plans file of each data set that has one.
     """
     imported = 0.0 if begun is None else time.monotonic() - begun
     print(CHECK_LINE + CHECK, flush=True)
@@ -65,7 +67,9 @@ def measure(
     for row in kinds([group.row for group in read_plan(plan)]):
         try:
             with tempfile.TemporaryDirectory(prefix="measure-") as folder:
-                few = in_own_process(prepare_few, row, folders[row.dataset], Path(folder))
+                few = in_own_process(
+                    prepare_few, row, folders[row.dataset], Path(folder), (plans or {}).get(row.dataset)
+                )
                 if device == "auto" and gpus:
                     device = "cuda"  # asked for, so that it shall be there
                 training = in_own_process(train_few, row, few, device, threads, trainer_file)
