@@ -68,7 +68,7 @@ def test_a_machine_that_cannot(
     refused("Python's header files")
 
 
-@pytest.mark.skipif(lacking("cpu") != "", reason=f"torch.compile wants {lacking('cpu')}")
+@pytest.mark.skipif(lacking("cpu") != "", reason="torch.compile lacks what it wants here")
 def test_the_compiled_network_is_the_same_and_so_is_its_state() -> None:
     """With kernels that are compiled for this CPU: outputs, gradients, and names of the weights."""
     torch.manual_seed(1)
