@@ -548,7 +548,7 @@ def test_a_fold_goes_on_from_the_same_fold_of_the_node_before(calls: list[Call],
     assert "--starts" not in prepare  # a trainer file may build another network, which TRAIN looks at
     (check,) = [call for call in calls if call.name == "check"]
     (row, *_) = json.loads(check["--rows"])
-    assert row["given"]["initial_weights"] == [f"{first_run.folder}/it's weights.pth", "given_2"]
+    assert row["given"]["initial_weights"] == [f"{first_run.folder}/it's weights.pth", "given_3"]
 
 
 def test_who_trains_or_loads_networks_is_given_the_trainer(calls: list[Call]) -> None:
