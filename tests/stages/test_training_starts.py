@@ -346,7 +346,7 @@ def test_a_compiled_training_is_another_ones_to_the_last_digits_and_either_goes_
         assert [e[name] for e in last["curve"]] == pytest.approx([e[name] for e in record["curve"]], rel=1e-3)
     one, other = (load_fold(folder / "checkpoint.pth").weights for folder in (plain, out))
     assert list(one) == list(other)
-    trained("again", epochs=3, code="compiled", compile="auto")
+    trained("compiled again", epochs=3, code="compiled", compile="auto")
     assert "was trained before, taken from the store" in capsys.readouterr().out
 
 
