@@ -10,7 +10,6 @@ a CPU. On a CPU neither has processes that make batches.
     bench/iterations.py --device cuda --planned  the network that nnU-Net plans, on a GPU
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -22,13 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
 from plan import make_row, write_plan  # noqa: E402
+from small_network import data_and_network, training_parser  # noqa: E402
 
 from nnactive_nf.core.nnunet import nnunet_folders, resolve_device  # noqa: E402
 from nnactive_nf.core.training_plans import training_plans  # noqa: E402
 from nnactive_nf.forecast.plan import read_plan  # noqa: E402
 from nnactive_nf.measure.few import prepare_few  # noqa: E402
 from nnactive_nf.measure.steps import batches_ahead  # noqa: E402
-from nnactive_nf.phantom.folder import write_phantom  # noqa: E402
 from nnactive_nf.train.data import write_training_folder  # noqa: E402
 from nnactive_nf.train.trainer import ActiveTrainer, Schedule  # noqa: E402
 
@@ -68,21 +67,14 @@ def timed(trainer, iterations):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, help="raw folder; the phantom where not given")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--planned", action="store_true", help="the network that nnU-Net plans, not a small one")
+    parser = training_parser(__doc__)
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=5, help="of a turn")
     options = parser.parse_args()
-    network = {} if options.planned else {"train_patch_size": "16,32,32", "features": 8, "batch_size": 2}
     device = resolve_device(options.device, options.threads)
     with tempfile.TemporaryDirectory() as name, nnunet_folders():
         folder = Path(name)
-        raw = options.input or folder / "phantom"
-        if options.input is None:
-            write_phantom(raw, seed=1, cases=12)
+        raw, network = data_and_network(options, folder)
         row = read_plan(write_plan(folder / "plan.json", [make_row("random", folder=str(raw), **network)]))[0].row
         few = prepare_few(row, raw, folder)
         # Not before: nnU-Net's planner takes as many threads

@@ -11,7 +11,6 @@ command as a whole. Medians of as many tries for both; the machine should have n
     bench/preflight.py --input /data/mydata --planned --device cuda
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,22 +20,15 @@ import time
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tests")]
 
+from patch_labels import write_patch_labels  # noqa: E402
 from plan import make_row, write_plan  # noqa: E402
+from small_network import data_and_network, training_parser  # noqa: E402
 
-from nnactive_nf.core.dataset import Dataset  # noqa: E402
-from nnactive_nf.core.geometry import box_around, patch_size_in  # noqa: E402
-from nnactive_nf.core.labels import Labels, read_labels, write_labels  # noqa: E402
 from nnactive_nf.core.measured import read_measured  # noqa: E402
 from nnactive_nf.core.training_plans import validation_iterations  # noqa: E402
-from nnactive_nf.phantom.folder import write_phantom  # noqa: E402
-
-SMALL = {"train_patch_size": "16,32,32", "features": 8, "batch_size": 2}
-LABELLED = (8, 16, 16)  # voxels of a patch of labels
 
 
 def command(program, threads, /, **options):
@@ -49,42 +41,20 @@ def command(program, threads, /, **options):
     return time.perf_counter() - begin
 
 
-def some_labels(folder):
-    """A file of labels: a patch in each case of the pool, around a voxel that is no background."""
-    dataset = Dataset.open(folder / "prepared")
-    oracle = read_labels(folder / "oracle.h5", "oracle", dataset.shapes)
-    rng = np.random.default_rng(3)
-    masks = {}
-    for case in dataset.pool:
-        truth = oracle.masks[case]
-        box = box_around(rng.choice(np.argwhere(truth > 0)), patch_size_in(LABELLED, truth.shape), truth.shape)
-        masks[case] = np.full_like(truth, oracle.classes.ignore_value)
-        masks[case][box.slices] = truth[box.slices]
-    write_labels(folder / "labels.h5", Labels(dataset.name, "node", 0, oracle.classes, masks))
-    return folder / "labels.h5"
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, help="raw folder; the phantom where not given")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--planned", action="store_true", help="the network that nnU-Net plans, not a small one")
+    parser = training_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--tries", type=int, default=2)
     options = parser.parse_args()
-    network = {} if options.planned else SMALL
     schedule = {"epochs": options.epochs, "iterations": options.iterations}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        raw = options.input or folder / "phantom"
-        if options.input is None:
-            write_phantom(raw, seed=1, cases=12)
+        raw, network = data_and_network(options, folder)
         command("prepare", 1, input=raw, name="one", folds=2, start_size=8, out=folder / "prepared",
                 oracle=folder / "oracle.h5", reference=folder / "reference.h5")  # fmt: skip
         write_plan(folder / "plan.json", [make_row("random", folder=str(raw), **network, **schedule)])
-        labels = some_labels(folder)
+        labels = write_patch_labels(folder, folder / "labels.h5")
         epochs, totals = {"told": [], "took": []}, {"told": [], "took": []}
         for number in range(options.tries):
             command("measure", options.threads, plan=folder / "plan.json", raw=f"{raw}=one", device=options.device,

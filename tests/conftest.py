@@ -180,25 +180,9 @@ def prepared(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def labels_file(prepared: Path) -> Path:
     """Labels of cycle 0 for the prepared phantom: one patch of 8x16x16 around a foreground voxel in each pool case."""
-    import numpy as np
+    from patch_labels import write_patch_labels
 
-    from nnactive_nf.core.dataset import Dataset
-    from nnactive_nf.core.geometry import box_around, patch_size_in
-    from nnactive_nf.core.labels import Labels, read_labels, write_labels
-
-    dataset = Dataset.open(prepared / "prepared")
-    oracle = read_labels(prepared / "oracle.h5", "oracle", dataset.shapes)
-    rng = np.random.default_rng(3)
-    masks = {}
-    for case in dataset.pool:
-        truth = oracle.masks[case]
-        centre = rng.choice(np.argwhere(truth > 0))
-        box = box_around(centre, patch_size_in((8, 16, 16), truth.shape), truth.shape)
-        masks[case] = np.full_like(truth, oracle.classes.ignore_value)
-        masks[case][box.slices] = truth[box.slices]
-    path = prepared / "labels_c00.h5"
-    write_labels(path, Labels("phantom", "node", 0, oracle.classes, masks))
-    return path
+    return write_patch_labels(prepared, prepared / "labels_c00.h5")
 
 
 @pytest.fixture(scope="session")
