@@ -7,6 +7,7 @@ include { test_predictions } from './exports.nf'
 include { given_files } from './given.nf'
 include { by_people ; outside_settings ; reserve_size } from './people.nf'
 include { query_size_of ; strategy_of } from './plan.nf'
+include { folder_digest } from './shell.nf'
 include { warm_settings ; weights_files ; weights_starts } from './warm.nf'
 
 // The kind of phantom stands behind a colon: phantom:two_channels.
@@ -97,6 +98,18 @@ def annotate_settings(row, trajectory, node) {
 
 def stop_settings(row, trajectory) {
     [trajectory: trajectory.id, rules: row.stop]
+}
+
+// A data set in folders of the user's: raw folder, table of patients or [], free masks or [], state of the folders.
+def raw_files(row, folder) {
+    def state = folder_digest(folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
+    [file(folder), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
+}
+
+// A data set as CHECK takes it: `raw` is what `raw_files` gives, `kept` are the files that rows name, by their paths.
+def check_input(dataset, rows, raw, kept) {
+    def given = given_files(rows).collect { path -> kept[path] } + weights_files(rows).collect { path -> file(path) }
+    [dataset, check_settings(rows)] + raw + [rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0]), given]
 }
 
 // The user's trainer, or []. It trains, and all that loads its networks is given it, since it may have built them.

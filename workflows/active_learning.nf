@@ -7,12 +7,12 @@
  */
 include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
 include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_before ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
-include { annotate_settings ; check_settings ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
+include { annotate_settings ; check_input ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; raw_files ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
 include { given_files ; kept_file } from '../functions/given.nf'
 include { by_people ; handed_out ; handed_out_reserve ; has_test_set ; kept_plans } from '../functions/people.nf'
 include { goes_on ; is_gone_on_from ; is_warm ; warm_trainings ; weights_files } from '../functions/warm.nf'
 include { needs_of } from '../functions/resources.nf'
-include { code_digest ; folder_digest ; json ; with_dataset } from '../functions/shell.nf'
+include { code_digest ; json ; with_dataset } from '../functions/shell.nf'
 include { written_rows } from '../functions/study.nf'
 include { DOWNLOAD } from '../modules/download.nf'
 include { PHANTOM } from '../modules/phantom.nf'
@@ -56,20 +56,13 @@ workflow ACTIVE_LEARNING {
     // [dataset, rows, raw folder, table of patients or [], folder of free masks or [], state of the folders]
     raw = datasets.folder.map { dataset, rows -> [dataset, rows, raw_folder(rows[0])] }
         .mix(datasets.awaited.join(DOWNLOAD.out))
-        .map { dataset, rows, folder ->
-            def row = rows[0]
-            def state = folder_digest(folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
-            [dataset, rows, file(folder), row.groups ? file(row.groups) : [], row.free_masks ? file(row.free_masks) : [], state]
-        }
+        .map { dataset, rows, folder -> [dataset, rows] + raw_files(rows[0], folder) }
         .mix(
             datasets.phantom.join(PHANTOM.out).map { dataset, rows, folder, groups ->
                 [dataset, rows, folder, groups, [], '']
             }
         )
-    checked = raw.map { dataset, rows, folder, groups, free, state ->
-        def given = given_files(rows).collect { path -> kept.get(path) } + weights_files(rows).collect { path -> file(path) }
-        [dataset, check_settings(rows), folder, groups, free, state, rows[0].strategy_file ? file(rows[0].strategy_file) : [], trainer_of(rows[0]), given]
-    }
+    checked = raw.map { dataset, rows, folder, groups, free, state -> check_input(dataset, rows, [folder, groups, free, state], kept) }
     CHECK(checked, code_digest('check'))
 
     // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused

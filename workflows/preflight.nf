@@ -10,9 +10,8 @@
 include { given_files ; kept_file } from '../functions/given.nf'
 include { plan_content } from '../functions/plan.nf'
 include { needs_of } from '../functions/resources.nf'
-include { check_settings ; trainer_of } from '../functions/settings.nf'
-include { code_digest ; folder_digest ; json ; unwritable } from '../functions/shell.nf'
-include { weights_files } from '../functions/warm.nf'
+include { check_input ; raw_files ; trainer_of } from '../functions/settings.nf'
+include { code_digest ; json ; unwritable } from '../functions/shell.nf'
 include { preflight_lines ; task_checks ; task_labels } from '../functions/preflight_table.nf'
 include { CHECK } from '../modules/check.nf'
 include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
@@ -40,7 +39,8 @@ workflow PREFLIGHT {
     // runs beside what is timed
     def told = told_rows(plan)
     def datasets = told.groupBy { row -> row.dataset }
-    CHECK(channel.fromList(datasets.collect { dataset, rows -> checked(dataset, rows) }), code_digest('check'))
+    def kept = given_files(told).collectEntries { path -> [path, kept_file(path)] }
+    CHECK(channel.fromList(datasets.collect { dataset, rows -> check_input(dataset, rows, raw_files(rows[0], rows[0].folder), kept) }), code_digest('check'))
     need = CHECK.out.map { _dataset, file -> needs_of(file).measure }.toList().filter { needs -> needs }
         .map { needs -> needs.max { one -> one.bytes } }
         .combine(tried.count())
@@ -84,15 +84,6 @@ def preflight_notes(values, plan) {
         tasks: new java.util.concurrent.ConcurrentHashMap(), // process -> [text, at], or [exit, folder, at, executor, fatal]
         table: new java.util.concurrent.ConcurrentHashMap(), // the table's lines, once they are made
     ]
-}
-
-// A data set as CHECK takes it.
-def checked(dataset, rows) {
-    def row = rows[0]
-    def state = folder_digest(row.folder) + (row.free_masks ? folder_digest(row.free_masks) : '')
-    def given = given_files(rows).collect { path -> kept_file(path) } + weights_files(rows).collect { path -> file(path) }
-    def (groups, free, strategies) = [row.groups, row.free_masks, row.strategy_file].collect { path -> path ? file(path) : [] }
-    [dataset, check_settings(rows), file(row.folder), groups, free, state, strategies, trainer_of(row), given]
 }
 
 // What a task is told of the run.
