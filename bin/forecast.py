@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import named_path
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--plan", required=True, type=click.Path(path_type=Path), help="plan.json of the workflow.")
-@click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set that is there.")
-@click.option("--plans", "given", multiple=True, help="FILE=NAME: nnU-Net plans file of a data set that has one.")
+@click.option("--raw", "folders", multiple=True, type=named_path, help="FOLDER=NAME: raw folder of a data set.")
+@click.option("--plans", multiple=True, type=named_path, help="FILE=NAME: nnU-Net plans file of a data set.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Trace of an earlier run, or a folder with traces.")
 @click.option("--plan-trace", "trace_name", help="The trace as the user gave it.")
 @click.option("--measured", type=click.Path(path_type=Path), help="preflight.json of a preflight with data.")
@@ -28,8 +29,8 @@ from nnactive_nf.core.errors import reports_user_errors
 @reports_user_errors
 def main(
     plan: Path,
-    folders: tuple[str, ...],
-    given: tuple[str, ...],
+    folders: tuple[tuple[str, Path], ...],
+    plans: tuple[tuple[str, Path], ...],
     trace: Path | None,
     trace_name: str | None,
     measured: Path | None,
@@ -46,11 +47,8 @@ def main(
 
     numbers = tuple(int(number) for number in gpus.split(","))
     times = Times(trace, trace_name, minutes, numbers, measured, measured_name)
-    raw, plans = (
-        {name: Path(path) for path, _, name in (text.partition("=") for text in texts)} for texts in (folders, given)
-    )
     own = Own(strategy_file, shown_strategy_file)
-    click.echo(forecast(plan, raw, times, Publishing(**publishing), own, plans))
+    click.echo(forecast(plan, dict(folders), times, Publishing(**publishing), own, dict(plans)))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.options import named_path
 
 BEGUN = time.monotonic()
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option("--plan", required=True, type=click.Path(path_type=Path), help="plan.json of the workflow.")
-@click.option("--raw", "folders", multiple=True, help="FOLDER=NAME: raw folder of a data set.")
-@click.option("--plans", "given", multiple=True, help="FILE=NAME: nnU-Net plans file of a data set that has one.")
+@click.option("--raw", "folders", multiple=True, type=named_path, help="FOLDER=NAME: raw folder of a data set.")
+@click.option("--plans", multiple=True, type=named_path, help="FILE=NAME: nnU-Net plans file of a data set.")
 @click.option("--device", default="auto", type=click.Choice(["auto", "cuda", "cpu"]))
 @click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads.")
 @click.option("--gpus", default=0, type=click.IntRange(0), help="GPUs that the task asked for.")
@@ -25,8 +26,8 @@ BEGUN = time.monotonic()
 @reports_user_errors
 def main(
     plan: Path,
-    folders: tuple[str, ...],
-    given: tuple[str, ...],
+    folders: tuple[tuple[str, Path], ...],
+    plans: tuple[tuple[str, Path], ...],
     device: str,
     threads: int,
     gpus: int,
@@ -36,10 +37,7 @@ def main(
     """Options to one call."""
     from nnactive_nf.measure.run import measure
 
-    raw, plans = (
-        {name: Path(path) for path, _, name in (text.partition("=") for text in texts)} for texts in (folders, given)
-    )
-    measure(plan, raw, device, threads, gpus, out, trainer_file, BEGUN, plans)
+    measure(plan, dict(folders), device, threads, gpus, out, trainer_file, BEGUN, dict(plans))
 
 
 if __name__ == "__main__":

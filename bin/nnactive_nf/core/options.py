@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,12 @@ import click
 from nnactive_nf.core.errors import shown
 from nnactive_nf.core.geometry import Shape, as_shape
 from nnactive_nf.core.names import name_errors
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """Of `PATH=NAME` the name by which the plan knows something, and the path at which it lies in the task."""
+    path, _, name = text.partition("=")
+    return name, Path(path)
 
 
 class Name(click.ParamType):

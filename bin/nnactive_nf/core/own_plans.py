@@ -11,7 +11,8 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,28 +207,32 @@ def _untried(plans: dict[str, Any], configuration: str, channels: int, outputs: 
     """What goes wrong when the network sees a patch, of shapes without numbers, and when a few voxels are resampled."""
     settings = PlansManager(plans).get_configuration(configuration)
     patch = tuple(settings.patch_size)
-    try:
-        wrong = _network_problem(settings, channels, outputs)
-    except Exception as error:  # whatever networks say of arguments that they do not take
-        wrong = f"{type(error).__name__}: {one_line(error)}"
-    if wrong:
+    if wrong := _tried(lambda: _network_problem(settings, channels, outputs)):
         yield (
             f"architecture of {configuration} makes no network for patches of {patch} voxels ({wrong}); strides must "
             "divide the patch, and lists have an entry for each stage"
         )
     for kind, count in {"data": channels, "seg": 1, "probabilities": outputs}.items():
-        try:
-            resampled = getattr(settings, f"resampling_fn_{kind}")(
-                np.zeros((count, 4, 5, 6), np.float32), (5, 5, 5), (1.0, 1.0, 1.2), (0.8, 1.0, 1.44)
-            )
-            wrong = "" if tuple(resampled.shape) == (count, 5, 5, 5) else f"it makes {tuple(resampled.shape)} voxels"
-        except Exception as error:  # whatever they say of options that they do not take
-            wrong = f"{type(error).__name__}: {one_line(error)}"
-        if wrong:
+        if wrong := _tried(partial(_resampling_problem, settings, kind, count)):
             yield (
                 f"resampling_fn_{kind} of {configuration} with its options does not resample ({wrong}); give one of "
                 "nnU-Net's that does, such as resample_data_or_seg_to_shape"
             )
+
+
+def _tried(problem: Callable[[], str]) -> str:
+    """What is wrong by a trial; networks and resampling say whatever they like of arguments that they do not take."""
+    try:
+        return problem()
+    except Exception as error:
+        return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _resampling_problem(settings: ConfigurationManager, kind: str, count: int) -> str:
+    resampled = getattr(settings, f"resampling_fn_{kind}")(
+        np.zeros((count, 4, 5, 6), np.float32), (5, 5, 5), (1.0, 1.0, 1.2), (0.8, 1.0, 1.44)
+    )
+    return "" if tuple(resampled.shape) == (count, 5, 5, 5) else f"it makes {tuple(resampled.shape)} voxels"
 
 
 def _network_problem(settings: ConfigurationManager, channels: int, outputs: int) -> str:

@@ -74,8 +74,6 @@ def write_answers(
 def _patch_on_image_grid(dataset: Dataset, answer: Answer, box: Box) -> Mask:
     assert answer.values_zyx is not None
     classes, grid = dataset.classes, dataset.grids[answer.case]
-    if not grid.is_resampled:
-        return answer.values_zyx
     values_zyx = np.full(grid.file_shape_zyx, classes.ignore_value, dtype=classes.dtype)
     values_zyx[grid.label_box(box).slices] = answer.values_zyx
     in_part = bool((answer.values_zyx == classes.ignore_value).any())
@@ -87,7 +85,10 @@ def on_image_grid(values_zyx: Mask, dataset: Dataset, case: str, in_part: bool) 
 
     With `in_part`, a voxel has a label only where half of it has: see `resampled_in_part`.
     """
-    classes, manager = dataset.classes, PlansManager(dataset.plans)
+    classes, grid = dataset.classes, dataset.grids[case]
+    if not grid.is_resampled:
+        return values_zyx[grid.crop.slices]
+    manager = PlansManager(dataset.plans)
     shape = tuple(np.take(dataset.shapes[case], manager.transpose_forward))
     settings = manager.get_configuration(dataset.configuration)
 

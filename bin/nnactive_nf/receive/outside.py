@@ -11,7 +11,6 @@ from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.geometry import Box
 from nnactive_nf.core.labels import Mask
 from nnactive_nf.receive.answers import OUTSIDE, RESERVE, Answer
-from nnactive_nf.receive.masks import on_image_grid
 from nnactive_nf.receive.readings import Reading
 
 
@@ -68,14 +67,6 @@ def outside_masks(
         if (mask != dataset.classes.ignore_value).any():
             masks[case] = mask
     return masks
-
-
-def whole_on_image_grid(agreed_zyx: Mask, dataset: Dataset, case: str) -> Mask:
-    """Labels of a case from its file's grid on the image grid; a voxel has one where half of it has."""
-    grid = dataset.grids[case]
-    if not grid.is_resampled:
-        return agreed_zyx[grid.crop.slices]
-    return on_image_grid(agreed_zyx, dataset, case, in_part=True)
 
 
 def outside_row(case: str, readings: Sequence[Reading], note: str = "") -> Answer:

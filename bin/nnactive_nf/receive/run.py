@@ -17,14 +17,13 @@ from nnactive_nf.receive.agreement import Read, agreement_rows
 from nnactive_nf.receive.answers import DONE, REFUSED, RESERVE, WRONG, Answer, Received
 from nnactive_nf.receive.delivered import case_of
 from nnactive_nf.receive.files import File, delivered_files, unpacked
-from nnactive_nf.receive.masks import handed_out, query_boxes
+from nnactive_nf.receive.masks import handed_out, on_image_grid, query_boxes
 from nnactive_nf.receive.outside import (
     agreed_labels,
     not_taken,
     outside_masks,
     outside_row,
     taken_note,
-    whole_on_image_grid,
 )
 from nnactive_nf.receive.places import check_places
 from nnactive_nf.receive.readings import readings_of
@@ -97,7 +96,10 @@ def _received(
             agreement += _agreement(answer, dataset, boxes[answer.patch], reads, asked)
         said_zyx = agreed_labels(readings, dataset.classes)
         if said_zyx is not None and accept_outside:
-            agreed[case], beside[case] = whole_on_image_grid(said_zyx, dataset, case), outside_row(case, readings)
+            agreed[case], beside[case] = (
+                on_image_grid(said_zyx, dataset, case, in_part=True),
+                outside_row(case, readings),
+            )
         elif said_zyx is not None and (
             lost := not_taken(said_zyx, [boxes[answer.patch] for answer in of_patches], dataset, case)
         ):
