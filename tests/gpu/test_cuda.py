@@ -58,7 +58,6 @@ def settings(epochs: int, iterations: int, fold: int = 0) -> Settings:
 @pytest.fixture
 def trainers(device: str, prepared: Path, labels_file: Path, tmp_path: Path) -> Iterator[dict[str, ActiveTrainer]]:
     """A trainer on the CPU and one on the device, which start from the same weights; their loaders are closed."""
-    os.environ.setdefault("nnUNet_compile", "f")
     dataset = Dataset.open(prepared / "prepared")
     labels = read_labels(labels_file, shapes=dataset.shapes)
     plans = training_plans(dataset.plans, dataset.configuration, PATCH, FEATURES, BATCH)

@@ -188,7 +188,6 @@ def trainers(
     planned = run_planner(nnunet_json, fingerprint_of_heads(heads), "x")
     plans = training_plans(planned, "3d_fullres", (16, 16, 16), 2, 2)
     (tmp_path / "a.b2nd").touch()  # nnU-Net looks which kind of files there are
-    monkeypatch.setenv("nnUNet_compile", "f")
     with nnunet_folders():
         made = [
             ActiveTrainer({**plans, "continue_training": False}, "3d_fullres", 0, nnunet_json, CUDA) for _ in range(2)

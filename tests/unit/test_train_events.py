@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tfevents import events_in, scalars_in
 
+from nnactive_nf.core.online_dice import moving_dice
 from nnactive_nf.train.events import Events, scalars
 
 
@@ -24,12 +25,12 @@ CURVE = [epoch(0, None, None), epoch(1, 0.5, None), epoch(2, 0.5, 1.0)]
 
 
 def test_scalars_by_hand():
-    assert scalars(CURVE, {"seconds": 4, "loader_seconds": 1}, ("organ", "lesion")) == {
+    assert scalars(CURVE[-1], moving_dice(CURVE)[-1], {"seconds": 4, "loader_seconds": 1}, ("organ", "lesion")) == {
         "loss/train": 0.75, "loss/validation": 1.25, "dice/organ": 0.5, "dice/lesion": 1.0, "dice_mean/epoch": 0.75,
         "dice_mean/moving": pytest.approx(0.9 * 0.5 + 0.1 * 0.75), "learning_rate": 0.25,
         "time/seconds_per_epoch": 4, "time/share_waiting_for_batches": 0.25,
     }  # fmt: skip
-    assert scalars(CURVE[:1], {}, ("organ", "lesion")) == {
+    assert scalars(CURVE[0], moving_dice(CURVE[:1])[-1], {}, ("organ", "lesion")) == {
         "loss/train": 1,
         "loss/validation": 1.5,
         "learning_rate": 0.25,

@@ -52,8 +52,8 @@ class Events:
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         # One that is open forgets what it has read of the files before.
         self._write(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
-        for number in range(len(curve)):
-            self._write(self._event(curve[: number + 1]))
+        for entry, moving in zip(curve, moving_dice(curve), strict=True):
+            self._write(self._event(entry, moving))
         self._writer.flush()
         for old in before:
             with suppress(OSError):
@@ -66,20 +66,20 @@ class Events:
         self._loop_seconds, self._loader_seconds = loop_seconds, loader_seconds
         if self._writer is not None:
             with _Unharmed(self):
-                self._write(self._event(curve))
+                self._write(self._event(curve[-1], moving_dice(curve)[-1]))
                 self._writer.flush()
 
     def _write(self, event: Any) -> None:
         self._writer.write(event.SerializeToString())
 
-    def _event(self, curve: Sequence[Epoch]) -> Any:
-        """The last epoch of a curve, at the time when it ended."""
+    def _event(self, entry: Epoch, moving: float | None) -> Any:
+        """An epoch, at the time when it ended."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
-        step = int(curve[-1]["epoch"])
+        step = int(entry["epoch"])
         spent = self.times[step] if step < len(self.times) else {}
-        values = scalars(curve, spent, self._classes)
+        values = scalars(entry, moving, spent, self._classes)
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         return Event(wall_time=spent.get("at", time.time()), step=step, summary=summary)
 
@@ -115,23 +115,23 @@ class _Unharmed:
         return True
 
 
-def scalars(curve: Sequence[Epoch], spent: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    """What TensorBoard shows of the last epoch of a curve, by tag; what is not known is left out.
+def scalars(entry: Epoch, moving: float | None, spent: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """What TensorBoard shows of an epoch, by tag; what is not known is left out.
 
     Args:
-        curve: a trainer's curve up to this epoch.
+        entry: of a trainer's curve.
+        moving: the moving mean of the online Dice after it.
         spent: `seconds` of the epoch, and `loader_seconds` of them that it waited for batches.
         classes: names of what its `pseudo_dice` is of.
     """
-    last = curve[-1]
     seconds = spent.get("seconds")
     found = {
-        "loss/train": last["train_loss"],
-        "loss/validation": last["val_loss"],
-        **{f"dice/{name}": dice for name, dice in zip(classes, last["pseudo_dice"], strict=True)},
-        "dice_mean/epoch": mean_dice(last["pseudo_dice"]),
-        "dice_mean/moving": moving_dice(curve)[-1],
-        "learning_rate": last.get("learning_rate"),
+        "loss/train": entry["train_loss"],
+        "loss/validation": entry["val_loss"],
+        **{f"dice/{name}": dice for name, dice in zip(classes, entry["pseudo_dice"], strict=True)},
+        "dice_mean/epoch": mean_dice(entry["pseudo_dice"]),
+        "dice_mean/moving": moving,
+        "learning_rate": entry.get("learning_rate"),
         "time/seconds_per_epoch": seconds,
         "time/share_waiting_for_batches": spent["loader_seconds"] / seconds if seconds else None,
     }
