@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,54 +84,71 @@ class Opened:
         """As a reader does: figures are drawn when they come near the screen."""
         height = self.page.evaluate("document.documentElement.scrollHeight")
         for top in range(0, height + 800, 700):
-            self.page.evaluate(f"window.scrollTo(0, {top})")
+            self.scroll_to(top)
             self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         self.page.wait_for_function(
             "[...document.querySelectorAll('.plot')].every((e) => !e.getClientRects().length || e.hasAttribute('role'))"
         )
+
+    def scroll_to(self, top: int) -> None:
+        """At once: the page glides, and each frame of that is painted."""
+        self.page.evaluate(f"window.scrollTo({{ top: {top}, behavior: 'instant' }})")
 
     def choose(self, name: str, value: str) -> None:
         self.page.select_option(f"#{name}", value)
 
 
 @pytest.fixture(scope="module")
-def show(browser: Browser) -> Iterator[Callable[..., Opened]]:
-    """Open a report in a window of its own, listening to what it complains of and asks for."""
-    contexts = []
+def show(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Opened]]:
+    """Open a report, listening to what it complains of and asks for.
+
+    All are opened in one window and at one address, where the browser still has plotly.js compiled.
+    """
+    shown = tmp_path_factory.mktemp("shown") / "report.html"
+    context = browser.new_context()
+    opened = listen(context)
 
     def run(path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> Opened:
-        while contexts:
-            contexts.pop().close()
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        return open_page(context, path)
+        shutil.copyfile(path, shown)
+        opened.page.goto("about:blank")
+        opened.page.set_viewport_size({"width": width, "height": height})
+        opened.page.emulate_media(media="null", color_scheme=scheme)
+        opened.complaints.clear()
+        opened.requests.clear()
+        open_page(opened.page, shown)
+        return opened
 
     yield run
-    for context in contexts:
-        context.close()
+    context.close()
 
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report at desktop width, opened once for the tests that leave it as it is."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    yield open_page(context, report).page
+    opened = listen(context)
+    open_page(opened.page, report)
+    yield opened.page
     context.close()
 
 
-def open_page(context: BrowserContext, path: Path) -> Opened:
+def listen(context: BrowserContext) -> Opened:
+    """An empty page, and all that it will complain of and ask for."""
     context.set_default_timeout(90_000)  # machines that do other things beside
     opened = Opened(context.new_page())
     page = opened.page
     page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: opened.complaints.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(("data:", "blob:")) else opened.requests.append(r.url))
+    return opened
+
+
+def open_page(page: Page, path: Path) -> None:
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-theme]")
     page.locator("#curve-grid").scroll_into_view_if_needed()
     page.wait_for_selector("#curve-grid .main-svg, #curve-grid .empty")
-    page.evaluate("window.scrollTo(0, 0)")
-    return opened
+    Opened(page).scroll_to(0)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
@@ -138,7 +156,7 @@ def test_it_is_silent_complete_and_fits(report: Path, show, width: int, scheme: 
     opened = show(report, width, 844, scheme)
     opened.scroll_through()
     assert opened.complaints == []
-    assert opened.requests == [report.as_uri()]
+    assert opened.requests == [opened.page.url]  # the report itself, no more
     page = opened.page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     drawn = page.evaluate(
