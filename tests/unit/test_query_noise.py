@@ -44,9 +44,9 @@ def counts(text: str, values: list[float], seeds: int, **rules: int) -> np.ndarr
 
 def chosen(text: str, made: brute.Problem, seeds: int) -> Iterator[list[Candidate]]:
     """The queries of many seeds."""
+    pool, choice = problems.pool_of(made, text)
     for seed in range(seeds):
-        pool, choice = problems.pool_of(replace(made, seed=seed), text)
-        yield choose(pool, choice, made.size)
+        yield choose(replace(pool, seed=seed), choice, made.size)
 
 
 @pytest.mark.parametrize("text", NOISY)
