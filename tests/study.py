@@ -149,7 +149,10 @@ class Made:
 
 
 def make_study(folder: Path, curves: Curves, view_patches: int = 3, full_dice: float | None = 0.9) -> Made:
-    """Write all files of a made-up study with these Dice curves; patches and images are drawn at random."""
+    """Write all files of a made-up study with these Dice curves; patches and images are drawn at random.
+
+    With no `view_patches` there are no pictures of queries.
+    """
     design = make_design(curves)
     _write(folder / "design.json", design)
     volumes = {dataset: make_volumes(place) for place, dataset in enumerate(dict.fromkeys(d for d, _ in curves))}
@@ -172,14 +175,15 @@ def make_study(folder: Path, curves: Curves, view_patches: int = 3, full_dice: f
             (folder / "queries" / owner).mkdir(parents=True, exist_ok=True)
             write_query(folder / "queries" / owner / f"query_c{cycle:02d}.csv", query)
             shown = strategy_entry(trajectory["strategy"])["needs_model"] and cycle > 0
-            write_views(
-                folder / "views" / owner / f"views_c{cycle:02d}.h5",
-                {"dataset": dataset, "node": node, "cycle": cycle},
-                trajectory["strategy"] if cycle else "random_fg33",
-                query.head(view_patches),
-                images,
-                "predictive_entropy" if shown else "",
-            )
+            if view_patches:
+                write_views(
+                    folder / "views" / owner / f"views_c{cycle:02d}.h5",
+                    {"dataset": dataset, "node": node, "cycle": cycle},
+                    trajectory["strategy"] if cycle else "random_fg33",
+                    query.head(view_patches),
+                    images,
+                    "predictive_entropy" if shown else "",
+                )
             for fold in range(2):
                 _write(folder / "training" / node / f"fold_{fold}.json", make_training(node, fold))
     for dataset, (_, masks) in volumes.items():

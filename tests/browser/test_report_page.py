@@ -39,7 +39,7 @@ def make_report(
     folder: Path, curves: Curves, lacking: tuple[str, ...] = (), pictures: bool = True, full: bool = True
 ) -> Path:
     """The report of a made-up study; `lacking` are nodes whose metrics are taken away."""
-    make_study(folder, curves, full_dice=0.9 if full else None)
+    make_study(folder, curves, view_patches=3 if pictures else 0, full_dice=0.9 if full else None)
     for node in lacking:
         (folder / "metrics" / f"{node}.json").unlink()
     design = Design.read(folder / "design.json")

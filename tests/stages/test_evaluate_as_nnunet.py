@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,20 @@ HANDFUL = 5  # voxels in which two classes are as probable up to float error
 
 
 @dataclass(frozen=True)
+class Theirs:
+    """What nnU-Net makes of a case's raw images: logits on its own grid, and what it writes."""
+
+    logits: np.ndarray  # [C, z, y, x]
+    segmentation: np.ndarray  # class indices [z, y, x]
+    probability: np.ndarray  # [C, z, y, x]
+
+
+@dataclass(frozen=True)
 class Node:
-    """A trained ensemble, the raw data that it was made from, and the same ensemble as a model folder of nnU-Net."""
+    """A trained ensemble, the raw data that it was made from, and the same ensemble as a model folder of nnU-Net.
+
+    What several tests look at is predicted once, by test case.
+    """
 
     folder: Path
 
@@ -48,11 +61,24 @@ class Node:
     def ensemble(self) -> Ensemble:
         return Ensemble(self.checkpoints, resolve_device("cpu", 1), 0.5, mirroring=True)
 
-    def nnunet(self) -> nnUNetPredictor:
-        """nnU-Net's predictor with the settings of `nnUNetv2_predict`."""
+    @cached_property
+    def theirs(self) -> dict[str, Theirs]:
+        """What `nnUNetv2_predict` predicts."""
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(self.folder / "model"), tuple(range(FOLDS)))
-        return predictor
+        return {case: predict_by_nnunet(predictor, self.folder, case) for case in self.dataset.test}
+
+    @cached_property
+    def half_logits(self) -> dict[str, torch.Tensor]:
+        """The mean logits that EVALUATE takes."""
+        ensemble = self.ensemble()
+        return {case: ensemble.mean_logits(self.dataset.network_image(case)) for case in self.dataset.test}
+
+    @cached_property
+    def single_logits(self) -> dict[str, torch.Tensor]:
+        """The mean logits that PREDICT takes."""
+        predict = self.ensemble()._predictor.predict_logits_from_preprocessed_data
+        return {case: predict(torch.from_numpy(self.dataset.network_image(case))) for case in self.dataset.test}
 
 
 def lay_slices_along_x(raw: Path) -> None:
@@ -104,21 +130,28 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return node
 
 
-def predict_by_nnunet(node: Node, case: str, out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices `[z, y, x]` and probabilities `[C, z, y, x]` that nnU-Net writes, given the raw images."""
-    images = sorted(str(path) for path in (node.folder / "raw" / "imagesTr").glob(f"{case}_*"))
+def predict_by_nnunet(predictor: nnUNetPredictor, folder: Path, case: str) -> Theirs:
+    """Let nnU-Net predict a case from its raw images, note the logits on their way, and read what it writes."""
+    noted: list[np.ndarray] = []
+    predict = nnUNetPredictor.predict_logits_from_preprocessed_data
+
+    def noting(data: torch.Tensor) -> torch.Tensor:
+        logits = predict(predictor, data)
+        noted.append(logits.numpy().copy())
+        return logits
+
+    predictor.predict_logits_from_preprocessed_data = noting
+    images, out = sorted(map(str, (folder / "raw" / "imagesTr").glob(f"{case}_*"))), folder / "nnunet" / case
+    out.parent.mkdir(exist_ok=True)
     with nnunet_folders():
-        node.nnunet().predict_from_files_sequential([images], [str(out / case)], save_probabilities=True)
-    segmentation = sitk.GetArrayFromImage(sitk.ReadImage(str(out / f"{case}.nii.gz")))
-    return segmentation, np.load(out / f"{case}.npz")["probabilities"]
+        predictor.predict_from_files_sequential([images], [str(out)], save_probabilities=True)
+    segmentation = sitk.GetArrayFromImage(sitk.ReadImage(f"{out}.nii.gz"))
+    return Theirs(*noted, segmentation, np.load(f"{out}.npz")["probabilities"])
 
 
 def test_logits_are_nnunets(node: Node) -> None:
-    ensemble, nnunet = node.ensemble(), node.nnunet()
     for case in node.dataset.test:
-        image = node.dataset.network_image(case)
-        wanted = nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(image)).numpy()
-        found = ensemble.mean_logits(image).numpy()
+        wanted, found = node.theirs[case].logits, node.half_logits[case].numpy()
         assert found.dtype == wanted.dtype == np.float16
         assert np.abs(wanted).max() > 0.1
         # The network's last digits differ by the number of windows at once, which now and then rounds a half otherwise,
@@ -138,7 +171,7 @@ def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path) -> 
     classes = node.dataset.classes
     calibration = Calibration()
     for row in metrics["cases"]:
-        segmentation, probability = predict_by_nnunet(node, row["case"], tmp_path)
+        segmentation, probability = node.theirs[row["case"]].segmentation, node.theirs[row["case"]].probability
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(node.folder / "raw" / "labelsTr" / f"{row['case']}.nii.gz")))
         truth = classes.to_index(values)
         imaged = crop_box(node.dataset, row["case"])
@@ -153,25 +186,19 @@ def test_metrics_are_those_of_what_nnunet_writes(node: Node, tmp_path: Path) -> 
     assert metrics["calibration"]["brier"] == pytest.approx(wanted["brier"], abs=1e-4)
 
 
-def test_segmentations_are_nnunets_to_the_voxel(node: Node, tmp_path: Path) -> None:
+def test_segmentations_are_nnunets_to_the_voxel(node: Node) -> None:
     ensemble, differing = node.ensemble(), 0
-    for case in node.dataset.test:
-        segmentation, probability = predict_by_nnunet(node, case, tmp_path)
+    for case, theirs in node.theirs.items():
         found, ours = ensemble.segment(node.dataset.network_image(case), node.dataset.properties(case))
-        np.testing.assert_array_equal(found, segmentation)
-        differing += int((np.abs(ours - probability).max(axis=0) > 1e-3).sum())
+        np.testing.assert_array_equal(found, theirs.segmentation)
+        differing += int((np.abs(ours - theirs.probability).max(axis=0) > 1e-3).sum())
     assert differing <= HANDFUL
 
 
 def test_sums_in_float32_differ_in_a_voxel_in_a_thousand(node: Node) -> None:
     """What PREDICT sums in float32, nnU-Net sums in half: it rounds the small weights of a window's corners."""
-    ensemble = node.ensemble()
     for case in node.dataset.test:
-        image = node.dataset.network_image(case)
-        half, single = (
-            ensemble.mean_logits(image),
-            ensemble._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image)),
-        )
+        half, single = node.half_logits[case], node.single_logits[case]
         assert (half.dtype, single.dtype) == (torch.half, torch.float32)
         assert (half.float() - single).abs().max() > 0
         assert (half.argmax(0) != single.argmax(0)).float().mean() < 0.002
@@ -181,8 +208,8 @@ def test_logits_too_large_for_half_are_summed_in_float32(
     node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ensemble = node.ensemble()
-    image = node.dataset.network_image(node.dataset.test[0])
-    wanted = ensemble._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image))
+    case = node.dataset.test[0]
+    image, wanted = node.dataset.network_image(case), node.single_logits[case]
     small = BatchedPredictor._internal_maybe_mirror_and_predict
     monkeypatch.setattr(
         BatchedPredictor, "_internal_maybe_mirror_and_predict", lambda self, windows: 1e6 * small(self, windows)
