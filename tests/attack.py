@@ -179,7 +179,7 @@ def make_files(folder: Path) -> Path:
     (folder / "own.py").write_text("MAPS = []\n\n\ndef mine(image):\n    return image\n")
     (folder / "plan.json").write_text(json.dumps(plans.make_plan([plans.make_row("random,bald")])))
     (folder / "trace.txt").write_text("name\tstatus\trealtime\nTRAIN (n fold 0)\tCOMPLETED\t1m 3s\n")
-    made = study.make_study(folder / "study", CURVES)
+    made = study.make_study(folder / "study", CURVES, view_patches=3)
     analyse(read_study(Design.of(made.design), folder / "study" / "metrics"), folder / "study" / "tables", draws=5)
     _raw(folder / "raw")
     for ending in IMAGE_ENDINGS:

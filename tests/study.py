@@ -148,10 +148,10 @@ class Made:
         return [text for key, path in named.items() for text in (f"--{key}", str(path))]
 
 
-def make_study(folder: Path, curves: Curves, view_patches: int = 3, full_dice: float | None = 0.9) -> Made:
+def make_study(folder: Path, curves: Curves, view_patches: int = 0, full_dice: float | None = 0.9) -> Made:
     """Write all files of a made-up study with these Dice curves; patches and images are drawn at random.
 
-    With no `view_patches` there are no pictures of queries.
+    There are pictures of the first `view_patches` of each query.
     """
     design = make_design(curves)
     _write(folder / "design.json", design)

@@ -25,7 +25,9 @@ from nnactive_nf.report.tables import Tables
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_study(tmp_path_factory.mktemp("made"), known_winner(strategies=("random", "bald"), seeds=(1, 2)))
+    return make_study(
+        tmp_path_factory.mktemp("made"), known_winner(strategies=("random", "bald"), seeds=(1, 2)), view_patches=3
+    )
 
 
 @pytest.fixture(scope="module")
