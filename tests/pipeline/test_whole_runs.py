@@ -209,8 +209,13 @@ def test_shards_cores_and_parser_choose_the_same_patches(phantom_run: Run, tmp_p
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path) -> None:
-    """Nextflow and its tasks are killed (-9) in mid-training of cycle 1; `-resume` ends as the undisturbed run did."""
+    """Nextflow and its tasks are killed (-9) in mid-training of cycle 1; `-resume` ends as the undisturbed run did.
+
+    Cycle 0 was trained by that run, and is taken from its store.
+    """
     store = tmp_path / "checkpoints"
+    for folder in trained_first(phantom_run.folder / "checkpoints", 2):
+        shutil.copytree(folder, store / folder.relative_to(phantom_run.folder / "checkpoints"))
     params = {"strategies": "predictive_entropy", "cycles": 2, "epochs": 4}
 
     def finished_folds() -> dict[Path, int]:
@@ -254,6 +259,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
         row for row in rows(phantom_run.folder / "results/tables/metrics.csv")
         if int(row["cycle"]) < 2 and row["strategy"] != "random"
     ]  # fmt: skip
+
+
+def trained_first(store: Path, number: int) -> list[Path]:
+    """A store's folders of the trainings that were done first."""
+    done = sorted(store.glob("*/*/finished/checkpoint.pth"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.parents[1] for path in done[:number]]
 
 
 def wait_until(
