@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import gc
 import json
 import os
 import re
@@ -89,6 +90,11 @@ def lacks(part: str, why: str) -> NoReturn:
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads the seed and pytest-xdist hands it on
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage, which some libraries call, need not look at it again."""
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     required_parts(os.environ)  # a name that is not known is told at once
     seed = config.getoption("--hypothesis-seed")
