@@ -5,17 +5,17 @@
  * The entry: it checks the parameters, then tells what it was asked to tell (--help, --plan), tries the set-up (--preflight),
  * or runs the loop.
  */
-include { is_awaited ; raw_folder } from './functions/decathlon.nf'
+include { tell_at_end } from './functions/common.nf'
+include { plan_content } from './functions/forecast.nf'
+include { end_text } from './functions/last_words.nf'
 include { help_text ; parameter_errors ; typed_parameters } from './functions/parameters.nf'
-include { is_phantom ; plan_rows } from './functions/plan.nf'
 include { preflight_table } from './functions/preflight_table.nf'
-include { tell_at_end } from './functions/shell.nf'
-include { site_errors } from './functions/site.nf'
-include { is_table ; schedule_warnings ; study_errors ; study_rows ; typed_rows } from './functions/study.nf'
+include { plan_rows } from './functions/references.nf'
+include { cleanup_errors ; site_errors } from './functions/site.nf'
+include { is_awaited ; is_phantom ; raw_folder } from './functions/sources.nf'
+include { schedule_warnings ; study_errors ; study_rows ; typed_rows ; written_rows } from './functions/study.nf'
 include { ACTIVE_LEARNING } from './workflows/active_learning.nf'
-include { cleanup_errors } from './workflows/cleanup.nf'
 include { PLAN } from './workflows/forecast.nf'
-include { end_text } from './workflows/progress.nf'
 include { PREFLIGHT ; preflight_notes } from './workflows/preflight.nf'
 
 workflow {
@@ -31,7 +31,7 @@ workflow {
         def folders = there.collect { row -> "${raw_folder(row)}".toString() }.unique()
         def measured = there ? study_rows(values).findAll { row -> "${raw_folder(row)}".toString() in folders } : []
         def seen = preflight_notes(values, measured)
-        PREFLIGHT(values, folders, plan_rows(measured), seen)
+        PREFLIGHT(values, folders, plan_content(plan_rows(measured)), seen)
         workflow.onComplete = {
             tell_at_end(preflight_table(seen))
         }
@@ -39,9 +39,10 @@ workflow {
     }
     refuse(parameter_errors(params) + study_errors(values) + cleanup_errors(values) + (values.plan ? [] : site_errors(values)))
     def rows = study_rows(values)
+    def plan = plan_rows(rows)
     if( values.plan ) {
         def told = new java.util.concurrent.ConcurrentHashMap()
-        PLAN(plan_rows(rows), values, told)
+        PLAN(plan_content(plan), values, told)
         workflow.onComplete = {
             if( told.text )
                 tell_at_end(told.text)
@@ -49,9 +50,8 @@ workflow {
         return
     }
     schedule_warnings(values, rows).each { line -> log.warn(line) }
-    def plan = plan_rows(rows)
     def told = ['evaluated', 'awaited', 'stopped'].collectEntries { name -> [name, new java.util.concurrent.ConcurrentHashMap()] }
-    ACTIVE_LEARNING(plan, values, told)
+    ACTIVE_LEARNING(plan, values, values + written_rows(values), told)
 
     workflow.onComplete = {
         tell_at_end(end_text(plan, values, told))

@@ -5,10 +5,6 @@ from pathlib import Path
 
 import click
 
-from nnactive_nf.analyse.agreement import read_agreement
-from nnactive_nf.analyse.study import read_study
-from nnactive_nf.analyse.write import analyse
-from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import reports_user_errors
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -43,6 +39,11 @@ def main(
     out: Path,
 ) -> None:
     """Work out the tables and statistics of a study."""
+    from nnactive_nf.analyse.agreement import read_agreement
+    from nnactive_nf.analyse.study import read_study
+    from nnactive_nf.analyse.write import analyse
+    from nnactive_nf.core.design import Design
+
     study = read_study(Design.read(design), metrics, labels, queries, oracle, full_reference, training, stopped)
     if agreement is not None:
         study.agreement = read_agreement(agreement)

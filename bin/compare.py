@@ -5,12 +5,8 @@ from pathlib import Path
 
 import click
 
-from nnactive_nf.analyse.folders import merge, read_any
-from nnactive_nf.analyse.write import analyse
 from nnactive_nf.core.errors import UserError, reports_user_errors
 from nnactive_nf.core.names import check_names
-from nnactive_nf.report.render import Pictures, write_report
-from nnactive_nf.report.tables import Tables
 
 
 @click.command()
@@ -41,6 +37,11 @@ def main(
     check_names("study", labels, "--name")
     if any(folder.resolve() == out.resolve() for folder in results):
         raise UserError(f"--out: {out} is one of the folders to compare; results are never overwritten")
+    from nnactive_nf.analyse.folders import merge, read_any
+    from nnactive_nf.analyse.write import analyse
+    from nnactive_nf.report.render import Pictures, write_report
+    from nnactive_nf.report.tables import Tables
+
     study = merge([read_any(folder) for folder in results], labels)
     tables = analyse(study, out / "tables", alpha, bootstrap)
     write_report(

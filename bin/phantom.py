@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.phantom.folder import write_phantom
 from nnactive_nf.phantom.variants import DEFAULT_VARIANT
 
 
@@ -20,6 +19,8 @@ from nnactive_nf.phantom.variants import DEFAULT_VARIANT
 @reports_user_errors
 def main(seed: int, cases: int, variant: str, out: Path) -> None:
     """Options to one call."""
+    from nnactive_nf.phantom.folder import write_phantom
+
     write_phantom(out, seed, cases, variant)
     print(f"phantom '{variant}': {cases} cases, seed {seed}, in {out}")
 

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import click
 
-from nnactive_nf.core.design import Design
 from nnactive_nf.core.errors import reports_user_errors
-from nnactive_nf.core.files import read_object, write_json
-from nnactive_nf.report.render import Pictures, python_versions, write_report
-from nnactive_nf.report.tables import Tables
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -40,6 +36,11 @@ def main(
     figures: Path | None,
 ) -> None:
     """Write the report of a study."""
+    from nnactive_nf.core.design import Design
+    from nnactive_nf.core.files import read_object, write_json
+    from nnactive_nf.report.render import Pictures, python_versions, write_report
+    from nnactive_nf.report.tables import Tables
+
     programs = read_object(versions) if versions else {}
     write_report(
         Tables.read(Design.read(design), tables),

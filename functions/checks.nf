@@ -2,12 +2,11 @@
  * Checks of what must be known before the first task: parameters against each other, names of strategies, places for data
  * and results. Settings against the data, options of strategies, and the data themselves are the stage CHECK's.
  */
-include { unwritable } from './shell.nf'
-include { known_strategies ; name_error ; nearest ; parameter_schemas ; strategy_entry ; strategy_texts } from './parameters.nf'
-include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; raw_folder ; without_number } from './decathlon.nf'
+include { unwritable } from './common.nf'
 include { test_case_errors } from './given.nf'
-include { is_phantom ; number_list } from './plan.nf'
-include { start_errors } from './warm.nf'
+include { known_strategies ; name_error ; nearest ; number_list ; parameter_schemas ; strategy_entry ; strategy_texts } from './parameters.nf'
+include { annotator_names ; by_people ; start_by_people } from './people.nf'
+include { decathlon_task ; decathlon_tasks ; download_folder ; is_awaited ; is_phantom ; raw_folder ; without_number } from './sources.nf'
 
 // What is wrong with one (data set, regime).
 def row_errors(values) {
@@ -57,6 +56,13 @@ def planner_errors(values) {
         : []
 }
 
+// What is wrong with how a row's trainings start.
+def start_errors(values) {
+    values.warm_epochs && values.training_start == 'scratch'
+        ? ["--warm_epochs ${values.warm_epochs}: no training goes on from another; add --training_start previous or shrink_perturb"]
+        : []
+}
+
 // Numbers that do not go together, whatever the data.
 def budget_errors(values) {
     def seeds = values.seeds ? number_list(values.seeds) : []
@@ -91,4 +97,27 @@ def download_errors(values) {
     if( "${values.download_dir}".contains('://') )
         return ["${where}: a folder of this machine is wanted"]
     [unwritable(download_folder(values), where)].findAll { line -> line }
+}
+
+// What does not go together with people who label, one line each.
+def people_errors(values) {
+    if( !by_people(values) )
+        return ['annotations', 'accept_outside', 'double_read', 'blind', 'disagreement', 'annotators'].findAll { name -> values[name] }.collect { name -> "--${name}: it is for --oracle people" }
+    def known = known_strategies(values.strategy_file)
+    def row = values + start_by_people(values)
+    def aware = (strategy_texts(row.strategies).collect { text -> ['--strategies', text] } + [['--start_strategy', row.start_strategy]])
+        .findAll { _name, text -> text && strategy_entry(text, known)?.oracle_aware }
+    aware.collect { name, text -> "${name} ${text}: it looks at labels that people have yet to make; name another" } +
+        ['full_reference', 'cleanup_work'].findAll { name -> values[name] }.collect { name -> "--${name}: not with --oracle people" } +
+        several_errors(values)
+}
+
+// What does not go together where several people label.
+def several_errors(values) {
+    def by_rank = values.disagreement == 'rank'
+    def twice = values.annotators ? annotator_names(values).countBy { name -> name }.findAll { _name, times -> times > 1 }.keySet() : []
+    (values.blind && !values.double_read ? ['--blind: a share of what --double_read names; give that too'] : []) +
+        (by_rank && !values.annotators ? ['--disagreement rank: whose word counts? Name the annotators, first who counts most: --annotators ann,ben'] : []) +
+        (!by_rank && values.annotators ? ['--annotators: it is for --disagreement rank'] : []) +
+        twice.collect { name -> "--annotators: ${name} stands in it twice" }
 }

@@ -2,18 +2,8 @@
  * What of a node is exported for other tools, by --publish_product, --publish_predictions, --publish_uncertainty and
  * --publish_labels: the options that bin/export.py is given, and where in the results it goes.
  */
-include { map_sets ; next_strategies ; plan_nodes ; row_of } from './plan.nf'
-
-// The entries of a list such as test,pool.
-def listed(text) {
-    (text ?: '').tokenize(', ')
-}
-
-// How uncertainty maps are published: hdf5, nifti, or null for not at all. Before there was a choice it was true or false.
-def uncertainty_format(values) {
-    def given = values.publish_uncertainty
-    given == 'true' ? 'hdf5' : given == 'false' ? null : given
-}
+include { map_sets ; next_strategies ; row_of } from './plan.nf'
+include { listed ; uncertainty_format } from './published.nf'
 
 // Whether no cycle follows a node.
 def is_last(plan, node) {
@@ -59,21 +49,4 @@ def pool_settings(plan, node, last) {
     def asked = 'pool' in forms && last
     asked ? [what: 'predictions', node: node.id, tile_step: row.test_tile_step, probabilities: 'probabilities' in forms ?: null, out: "predictions/${node.id}/pool"] +
         row.subMap(['mirroring', 'device']) : null
-}
-
-// What EVALUATE is told of the segmentations of the test set, which it has anyway.
-def test_predictions(row, node) {
-    def forms = listed(row.publish_predictions)
-    'test' in forms ? [predictions: "predictions/${node.id}/test", probabilities: 'probabilities' in forms ?: null] : [:]
-}
-
-// How many tasks all of this is for a row, which --plan counts.
-def product_counts(row) {
-    def nodes = plan_nodes([row])
-    def exports = nodes.collectMany { node ->
-        ['folds', 'labels'].collectMany { source -> exports_of([row], node, source, '', is_last([row], node)) } +
-            map_sets([row], node).collectMany { names -> exports_of([row], node, 'maps', names, is_last([row], node)) }
-    }
-    def best = row.publish_product == 'best' ? 1 : 0
-    [exports: exports.size() + best, segments: nodes.count { node -> pool_settings([row], node, is_last([row], node)) }]
 }

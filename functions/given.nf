@@ -1,6 +1,6 @@
 /*
  * What a study's author gives in files: the test set (--test_cases), the first patches (--start_queries), the folds
- * (--folds_file), nnU-Net's plans (--plans).
+ * (--folds_file), nnU-Net's plans (--plans), weights to start from (--initial_weights), a trainer (--trainer_file).
  */
 
 // --test_cases imagesTs stands for the cases of nnU-Net's imagesTs and labelsTs.
@@ -74,4 +74,34 @@ def kept_file(given, name = null) {
         copy.bytes = content
     }
     copy
+}
+
+// Checkpoints of a data set's rows that trainings start from, each once.
+def weights_files(rows) {
+    rows*.initial_weights.findAll { path -> path }.unique()
+}
+
+// The rows whose trainings start from such weights, as PREPARE is told of them, in JSON; null where there are none. A trainer
+// file may build a network of its own, which TRAIN alone knows.
+def weights_starts(rows) {
+    def paths = weights_files(rows)
+    def starts = rows.findAll { row -> row.initial_weights && !row.trainer_file }.collect { row ->
+        def place = "weights_${paths.indexOf(row.initial_weights) + 1}".toString()
+        row.subMap(['where', 'train_patch_size', 'features']) + [shown: row.initial_weights, path: place]
+    }
+    starts ? groovy.json.JsonOutput.toJson(starts.unique()) : null
+}
+
+// The user's trainer, or []. It trains, and all that loads its networks is given it, since it may have built them.
+def trainer_of(row) {
+    row.trainer_file ? file(row.trainer_file) : []
+}
+
+// The first row of each data set that has plans of the user's, and of which data set each of their files is, as tasks have them.
+def planned_rows(rows) {
+    rows.findAll { row -> row.plans }.unique(false) { row -> row.dataset }
+}
+
+def plans_of_datasets(rows) {
+    planned_rows(rows).withIndex(1).collect { row, i -> "plans_${i}=${row.dataset}" }
 }

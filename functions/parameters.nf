@@ -95,6 +95,10 @@ def plain_number(text) {
     number.scale() < 0 ? number.setScale(0) : number
 }
 
+def number_list(text) {
+    text.split(',').collect { part -> part.trim() as Integer }
+}
+
 // The name that takes the fewest edits from `name`.
 def nearest(name, names) {
     names.toList().sort().min { candidate -> edit_distance(name.toLowerCase(), candidate.toLowerCase()) }

@@ -1,8 +1,6 @@
 /*
  * People in the loop (--oracle people): where packages go, where labels come back to, and what is handed out already.
  */
-include { node_of ; start_trajectories } from './plan.nf'
-include { known_strategies ; strategy_entry ; strategy_texts } from './parameters.nf'
 
 def by_people(values) {
     values.oracle == 'people'
@@ -65,17 +63,12 @@ def handed_out_tables(values, node) {
     ['patches_mm.csv', 'double_read.csv', 'double_read.h5'].collect { name -> file("${values.outdir}/${package_folder(node)}/${name}") }.findAll { path -> path.exists() }
 }
 
-// nnU-Net's plans that packages of a data set (all of its rows) were handed out by, where its files have changed since; else
-// null. Patches are voxels of the planned spacing, so that stays when scans join the pool.
-def kept_plans(values, rows, state) {
-    def plans = file("${values.outdir}/annotation/plans_${rows[0].dataset}.json")
-    def is_out = by_people(values) && plans.exists() && start_trajectories(rows).any { trajectory -> handed_out(values, node_of(rows, trajectory)) }
+// nnU-Net's plans that packages of a data set were handed out by, where its files have changed since; else null. Patches are
+// voxels of the planned spacing, so that stays when scans join the pool. `starts` are the data set's first nodes.
+def kept_plans(values, dataset, starts, state) {
+    def plans = file("${values.outdir}/annotation/plans_${dataset}.json")
+    def is_out = by_people(values) && plans.exists() && starts.any { node -> handed_out(values, node) }
     is_out && new groovy.json.JsonSlurper().parse(plans).state != state ? plans : null
-}
-
-// Whether the plans that PREPARE makes are to be kept to: people are handed out patches of this spacing.
-def keeps_plans(settings, plans) {
-    settings.people && !plans
 }
 
 // The start where nobody knows the truth: places that differ, in place of strategies that look at the labels.
@@ -86,27 +79,4 @@ def start_by_people(values) {
 // A strategy with the maps that its package shows: where the models would segment.
 def with_prediction(values, strategy) {
     by_people(values) ? strategy + [maps: (strategy.maps.tokenize(',') + 'prediction').unique().join(',')] : strategy
-}
-
-// What does not go together with people who label, one line each.
-def people_errors(values) {
-    if( !by_people(values) )
-        return ['annotations', 'accept_outside', 'double_read', 'blind', 'disagreement', 'annotators'].findAll { name -> values[name] }.collect { name -> "--${name}: it is for --oracle people" }
-    def known = known_strategies(values.strategy_file)
-    def row = values + start_by_people(values)
-    def aware = (strategy_texts(row.strategies).collect { text -> ['--strategies', text] } + [['--start_strategy', row.start_strategy]])
-        .findAll { _name, text -> text && strategy_entry(text, known)?.oracle_aware }
-    aware.collect { name, text -> "${name} ${text}: it looks at labels that people have yet to make; name another" } +
-        ['full_reference', 'cleanup_work'].findAll { name -> values[name] }.collect { name -> "--${name}: not with --oracle people" } +
-        several_errors(values)
-}
-
-// What does not go together where several people label.
-def several_errors(values) {
-    def by_rank = values.disagreement == 'rank'
-    def twice = values.annotators ? annotator_names(values).countBy { name -> name }.findAll { _name, times -> times > 1 }.keySet() : []
-    (values.blind && !values.double_read ? ['--blind: a share of what --double_read names; give that too'] : []) +
-        (by_rank && !values.annotators ? ['--disagreement rank: whose word counts? Name the annotators, first who counts most: --annotators ann,ben'] : []) +
-        (!by_rank && values.annotators ? ['--annotators: it is for --disagreement rank'] : []) +
-        twice.collect { name -> "--annotators: ${name} stands in it twice" }
 }

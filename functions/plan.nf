@@ -8,39 +8,6 @@
  * Rows with `whole_pool` are the references on full labels: one seed, one cycle, no strategies, no queries.
  */
 
-// The plan of a study's rows (study.nf), with the references that they want behind.
-def plan_rows(rows) {
-    def named = rows.collect { row -> row + [reference: reference_of(rows, row)] }
-    named + reference_groups(named).collect { like -> reference_row(like[0]) }
-}
-
-// One list of rows for each reference that is wanted: those of one data set that train and test alike.
-def reference_groups(rows) {
-    rows.findAll { row -> row.full_reference }.groupBy { row -> reference_key(row) }.values().toList()
-}
-
-def reference_key(row) {
-    row.subMap(
-        ['dataset', 'folds', 'folds_file', 'epochs', 'iterations', 'optimiser', 'learning_rate', 'train_patch_size', 'features', 'batch_size',
-        'initial_weights', 'stop_training', 'test_tile_step', 'mirroring', 'nsd_tolerance_mm']
-    )
-}
-
-// The regime that the reference of a row has: `full`, and full2, full3 where rows of its data set are trained otherwise;
-// '' where none is wanted.
-def reference_of(rows, row) {
-    if( !row.full_reference )
-        return ''
-    def own = reference_groups(rows).findAll { like -> like[0].dataset == row.dataset }
-    def place = own.findIndexOf { like -> reference_key(like[0]) == reference_key(row) }
-    place == 0 ? 'full' : "full${place + 1}".toString()
-}
-
-// The reference that a row asks for, with its first seed.
-def reference_row(row) {
-    row + [regime: row.reference, seeds: row.seeds.take(1), cycles: 1, strategies: [], whole_pool: true]
-}
-
 // How many times labels come round: once for the start of each seed (or the whole pool of a reference), and once for each
 // later cycle of each strategy. The loop ends after this many, so it is counted here and nowhere else.
 def annotation_rounds(plan) {
@@ -50,27 +17,6 @@ def annotation_rounds(plan) {
 // The row that a node or a trajectory belongs to.
 def row_of(plan, meta) {
     plan.find { row -> row.dataset == meta.dataset && row.regime == meta.regime }
-}
-
-def is_phantom(values) {
-    values.input ==~ /phantom(:\w+)?/
-}
-
-// Without --dataset, the input's own name; of a task of the Decathlon, what stands behind its number.
-def dataset_name(values) {
-    def known = is_phantom(values) || values.input.startsWith('msd:')
-    def name = known ? values.input.replaceFirst(/^msd:(Task\d+_)?/, '') : file(values.input).name
-    values.dataset ?: (file_name(name).replaceFirst(/^[^A-Za-z0-9]+/, '') ?: 'dataset') // files of this name are no options, nor hidden
-}
-
-def number_list(text) {
-    text.split(',').collect { part -> part.trim() as Integer }
-}
-
-// --query_size as a row has it: one number, or a list.
-def query_sizes(text) {
-    def sizes = number_list(text)
-    sizes.size() == 1 ? sizes[0] : sizes
 }
 
 // A text as part of a file name.
@@ -92,6 +38,11 @@ def start_trajectories(plan) {
     plan.findAll { row -> !row.whole_pool }.collectMany { row -> starts_of(row) }
 }
 
+// The nodes that they are the labels of.
+def start_nodes(plan) {
+    start_trajectories(plan).collect { trajectory -> node_of(plan, trajectory) }
+}
+
 // The nodes that are trained on the whole pool.
 def reference_nodes(plan) {
     plan.findAll { row -> row.whole_pool }.collectMany { row -> starts_of(row) }.collect { trajectory -> node_of(plan, trajectory) }
@@ -101,11 +52,6 @@ def starts_of(row) {
     row.seeds.collect { seed ->
         [id: stem(row, '', seed), dataset: row.dataset, regime: row.regime, seed: seed, cycle: 0, strategy: row.start.name]
     }
-}
-
-// Ids of all nodes, which are as many as the rounds of labels.
-def node_ids(plan) {
-    (design(plan).trajectories*.nodes.flatten() + reference_nodes(plan)*.id).unique()
 }
 
 // Patches that are labelled when a cycle is trained.
@@ -169,8 +115,13 @@ def map_sets(plan, node) {
 
 // All nodes of a plan, cycle by cycle.
 def plan_nodes(plan) {
-    def first = start_trajectories(plan).collect { trajectory -> node_of(plan, trajectory) } + reference_nodes(plan)
+    def first = start_nodes(plan) + reference_nodes(plan)
     (1..<plan*.cycles.max()).inject([first]) { cycles, _cycle -> cycles + [next_nodes(plan, cycles.last())] }.collectMany { nodes -> nodes }
+}
+
+// Their ids, which are as many as the rounds of labels.
+def node_ids(plan) {
+    plan_nodes(plan)*.id
 }
 
 // The nodes that follow from these, by all strategies or by those that read these maps.
@@ -183,50 +134,27 @@ def owed_nodes(plan, node) {
     [node] + next_nodes(plan, [node]).collectMany { next -> owed_nodes(plan, next) }
 }
 
-// plan.json, from which FORECAST counts: the rows, and each node with its row's number and the nodes whose labels follow from
-// its labels alone (free) or from each of its sets of maps (asked).
-def plan_content(plan) {
-    def nodes = plan.withIndex().collectMany { row, i ->
-        plan_nodes([row]).collect { node -> // within its row, where things are found at once
-            node.subMap(['id', 'seed', 'cycle', 'strategy']) +
-                [row: i, free: next_nodes([row], [node], '')*.id, asked: map_sets([row], node).collectEntries { maps -> [maps, next_nodes([row], [node], maps)*.id] }]
-        }
-    }
-    [rows: plan, nodes: nodes]
+// Ids of all that is not made since these nodes are not.
+def not_made(plan, nodes) {
+    nodes.values().collectMany { one -> owed_nodes(plan, one.node)*.id }
 }
 
-// Where a data set's table of cases goes in the results.
-def case_table_name(plan, dataset) {
-    plan*.dataset.unique().size() > 1 ? "cases_${dataset}.csv".toString() : 'cases.csv'
+// Whether a training of a node goes on from another. At cycle 0 there is none, nor for the whole pool.
+def goes_on(row, node) {
+    row.training_start != 'scratch' && node.cycle > 0
 }
 
-// design.json: what ANALYSE and REPORT need to know of the plan, or of the nodes in it that are made so far (a list of ids).
-def design(plan, made = null) {
-    def rows = plan.findAll { row -> !row.whole_pool }
-    [
-        cycles: rows*.cycles.max(),
-        folds: rows*.folds.max(),
-        strategies: rows*.strategies.flatten().unique { strategy -> strategy.name }.collect { strategy ->
-            strategy.subMap(['name', 'base', 'label', 'paper_name', 'oracle_aware', 'needs_model'])
-        },
-        groups: rows.collect { row ->
-            row.subMap(['dataset', 'regime', 'start_size', 'query_size', 'patch_size', 'start_strategy', 'reference'])
-        },
-        trajectories: rows.collectMany { row ->
-            [row.strategies, row.seeds].combinations().collect { strategy, seed -> trajectory_design(row, strategy, seed, made) }
-        },
-    ]
+// Whether trainings of a plan go on from others.
+def is_warm(plan) {
+    plan.any { row -> goes_on(row, [cycle: row.cycles - 1]) }
 }
 
-def trajectory_design(row, strategy, seed, made) {
-    def cycles = (0..<row.cycles).findAll { cycle -> made == null || node_id(row, strategy.name, seed, cycle) in made }
-    [
-        id: stem(row, strategy.name, seed),
-        dataset: row.dataset,
-        regime: row.regime,
-        strategy: strategy.name,
-        seed: seed,
-        nodes: cycles.collect { cycle -> node_id(row, strategy.name, seed, cycle) },
-        budgets: cycles.collect { cycle -> labelled_patches(row, cycle) },
-    ]
+// Whether trainings of later nodes go on from a node's.
+def is_gone_on_from(plan, node) {
+    goes_on(row_of(plan, node), [cycle: node.cycle + 1]) && next_strategies(plan, node)
+}
+
+// How many trainings others go on from: what comes by the topic of trainings is read for as many.
+def warm_trainings(plan) {
+    plan_nodes(plan).findAll { node -> is_gone_on_from(plan, node) }.collect { node -> row_of(plan, node).folds }.sum() ?: 0
 }

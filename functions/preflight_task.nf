@@ -2,7 +2,7 @@
  * What the tasks of PREFLIGHT share: what they are told of themselves, and what becomes of one that fails.
  */
 
-include { quoted } from './shell.nf'
+include { quoted } from './tasks.nf'
 
 // A task's settings, and what it is told of itself. Without the directive `scratch` there is no such folder to try.
 def asked(settings, task) {

@@ -1,6 +1,7 @@
 /*
  * What a site's configuration must not ask for, and what the place of the work folder does not allow, one line each.
  */
+include { uncertainty_format } from './published.nf'
 
 def site_errors(values) {
     passed_over_errors() + far_errors(values, workflow.workDir.toUriString())
@@ -38,4 +39,14 @@ def far_errors(values, work) {
         // Trainings write there as they run, and containers mount it.
         (values.tensorboard && outdir =~ /[*?\[\]{}:,]/
         ? ["--tensorboard: --outdir ${outdir} must be a path of a file system, without any of * ? [ ] { } : , in it; leave --tensorboard out, or give another"] : [])
+}
+
+// What does not go together with --cleanup_work, one line each.
+def cleanup_errors(values) {
+    if( !values.cleanup_work )
+        return []
+    def place = workflow.workDir
+    def local = place.fileSystem == java.nio.file.FileSystems.getDefault()
+    (local ? [] : ["--cleanup_work: the work folder ${place.toUriString()} is no folder of this machine's; leave it out, and let the store's own rules delete old files"]) +
+        (uncertainty_format(values) ? ['--cleanup_work: it empties the maps that --publish_uncertainty wants to keep; leave one of them out'] : [])
 }

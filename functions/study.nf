@@ -2,12 +2,12 @@
  * The study: what `--input` stands for. One data set in one regime, or a table (CSV, YAML, JSON) with a row for each
  * (data set, regime). study_schema.json names the columns: each is a parameter of that name, for its row alone.
  */
-include { place_errors ; row_errors } from './checks.nf'
-include { is_blank ; known_strategies ; nearest ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
-include { is_decathlon } from './decathlon.nf'
-include { by_people ; people_errors ; start_by_people ; with_prediction } from './people.nf'
+include { people_errors ; place_errors ; row_errors } from './checks.nf'
 include { given_start ; held_out_cases ; is_test_folder } from './given.nf'
-include { dataset_name ; is_phantom ; number_list ; query_sizes } from './plan.nf'
+include { is_blank ; known_strategies ; nearest ; number_list ; parameter_schemas ; parse_strategy ; run_schemas ; strategy_texts ; typed_value ; value_error } from './parameters.nf'
+include { by_people ; start_by_people ; with_prediction } from './people.nf'
+include { file_name } from './plan.nf'
+include { is_decathlon ; is_phantom } from './sources.nf'
 
 // The columns that decide how a data set is prepared, which happens once for all of its rows.
 def data_columns() {
@@ -56,6 +56,19 @@ def plan_row(given) {
         test_folder: is_test_folder(values),
         whole_pool: false,
     ]
+}
+
+// Without --dataset, the input's own name; of a task of the Decathlon, what stands behind its number.
+def dataset_name(values) {
+    def known = is_phantom(values) || values.input.startsWith('msd:')
+    def name = known ? values.input.replaceFirst(/^msd:(Task\d+_)?/, '') : file(values.input).name
+    values.dataset ?: (file_name(name).replaceFirst(/^[^A-Za-z0-9]+/, '') ?: 'dataset') // files of this name are no options, nor hidden
+}
+
+// --query_size as a row has it: one number, or a list.
+def query_sizes(text) {
+    def sizes = number_list(text)
+    sizes.size() == 1 ? sizes[0] : sizes
 }
 
 // The rows as they are written, for the run's protocol: study_row_1, study_row_2, ..; none where there is no table.

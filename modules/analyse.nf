@@ -1,7 +1,7 @@
 /*
  * ANALYSE: tables and statistics over all nodes.
  */
-include { labels_of } from '../functions/labels.nf'
+include { labels_of } from '../functions/tasks.nf'
 
 process ANALYSE {
     tag 'all'

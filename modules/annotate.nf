@@ -2,9 +2,7 @@
  * ANNOTATE: adds the labels of a query's patches to those that were there. The loop is closed here: main.nf reads the
  * topic 'labels' back.
  */
-include { file_option ; options } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; where } from '../functions/tasks.nf'
 
 process ANNOTATE {
     tag "${node.id}"

@@ -2,8 +2,7 @@
  * CHECK: all that can be told of a data set and the settings for it without a voxel being read: files, patients, grids,
  * sizes, strategies' options. Once per data set, before PREPARE; every later task asks for memory by the sizes found.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of } from '../functions/labels.nf'
+include { file_option ; labels_of ; options ; thread_limits } from '../functions/tasks.nf'
 
 process CHECK {
     tag "${dataset}"

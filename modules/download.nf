@@ -1,10 +1,10 @@
 /*
  * DOWNLOAD: a data set of the Medical Segmentation Decathlon, into the download folder, which runs share.
  *
- * Asked for only where the folder is not there yet (see decathlon.nf), so nothing of it is cached: the folder is the
+ * Asked for only where the folder is not there yet (functions/sources.nf), so nothing of it is cached: the folder is the
  * cache. It runs on the machine that Nextflow runs on, whatever the profile: the nodes of a cluster often have no network.
  */
-include { quoted } from '../functions/shell.nf'
+include { quoted } from '../functions/tasks.nf'
 
 process DOWNLOAD {
     tag "${name}"

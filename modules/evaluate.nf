@@ -1,9 +1,7 @@
 /*
  * EVALUATE: a node's ensemble on the test set, or without one (people label), each fold on the patches of other folds.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { gpu_share ; memory_of } from '../functions/resources.nf'
+include { file_option ; gpu_share ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process EVALUATE {
     tag "${node.id}"

@@ -1,9 +1,7 @@
 /*
  * EXPORT: something of a node as other tools take it: its model, its maps or labels on the files' own grids.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process EXPORT {
     tag "${node.id} ${settings.what}"

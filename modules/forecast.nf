@@ -1,7 +1,7 @@
 /*
  * FORECAST: what a plan would take, in tasks, on disk, in GPU memory and in time. Nextflow's own machine runs it.
  */
-include { file_option ; options } from '../functions/shell.nf'
+include { file_option ; options } from '../functions/tasks.nf'
 
 process FORECAST {
     tag 'all'

@@ -1,9 +1,7 @@
 /*
  * HAND_OUT: a query's patches as a package that people label in a viewer of their own.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process HAND_OUT {
     tag "${trajectory.id} cycle ${trajectory.cycle}"

@@ -1,8 +1,7 @@
 /*
  * PHANTOM: the built-in data set, as an nnU-Net raw folder with its table of patients.
  */
-include { options } from '../functions/shell.nf'
-include { labels_of } from '../functions/labels.nf'
+include { labels_of ; options } from '../functions/tasks.nf'
 
 process PHANTOM {
     tag "${dataset}"

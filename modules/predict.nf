@@ -1,9 +1,7 @@
 /*
  * PREDICT: uncertainty maps of one shard of the pool, from all folds of a node's ensemble: those that some strategies read.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { gpu_share ; memory_of } from '../functions/resources.nf'
+include { file_option ; gpu_share ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process PREDICT {
     tag "${node.id} ${settings.maps} shard ${shard}"

@@ -2,8 +2,7 @@
  * PREFLIGHT_FOLDERS: what a task of the label cpu finds: cores and memory, its folders, the data sets.
  */
 include { asked ; note_failure ; start_lines ; work_option } from '../functions/preflight_task.nf'
-include { memory_of } from '../functions/resources.nf'
-include { options } from '../functions/shell.nf'
+include { memory_of ; options } from '../functions/tasks.nf'
 
 process PREFLIGHT_FOLDERS {
     tag 'cpu'

@@ -2,8 +2,7 @@
  * PREFLIGHT_GPU: what a task of the label gpu finds: GPU, shared memory, checkpoint store, its folders.
  */
 include { asked ; note_failure ; start_lines ; work_option } from '../functions/preflight_task.nf'
-include { memory_of } from '../functions/resources.nf'
-include { options } from '../functions/shell.nf'
+include { memory_of ; options } from '../functions/tasks.nf'
 
 process PREFLIGHT_GPU {
     tag 'gpu'

@@ -3,8 +3,7 @@
  * set, against the clock (bin/nnactive_nf/measure/).
  */
 include { note_failure ; start_lines } from '../functions/preflight_task.nf'
-include { gpu_share ; memory_of } from '../functions/resources.nf'
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
+include { file_option ; gpu_share ; memory_of ; options ; thread_limits } from '../functions/tasks.nf'
 
 process PREFLIGHT_MEASURE {
     tag 'trainings'

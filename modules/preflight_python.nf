@@ -2,7 +2,7 @@
  * PREFLIGHT_PYTHON: what a task of the label cpu_low finds: packages, cores and memory, network.
  */
 include { asked ; note_failure ; start_lines ; work_option } from '../functions/preflight_task.nf'
-include { options } from '../functions/shell.nf'
+include { options } from '../functions/tasks.nf'
 
 process PREFLIGHT_PYTHON {
     tag 'cpu_low'

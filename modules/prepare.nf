@@ -2,10 +2,7 @@
  * PREPARE: checks a data set's voxels, splits it into pool and test set, resamples, plans and preprocesses it. Once per data
  * set, after CHECK.
  */
-include { keeps_plans } from '../functions/people.nf'
-include { file_option ; options ; quoted ; thread_limits } from '../functions/shell.nf'
-include { labels_of } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; quoted ; thread_limits } from '../functions/tasks.nf'
 
 process PREPARE {
     tag "${dataset}"
@@ -22,14 +19,14 @@ process PREPARE {
     output:
     // name, prepared folder, whole masks of the pool, whole masks of the test set
     tuple val(dataset), path('prepared'), path("oracle_${dataset}.h5"), path("reference_${dataset}.h5"), emit: prepared
-    path "plans_${dataset}.json", optional: true // what packages are handed out by, to keep to
+    path "plans_${dataset}.json", optional: true // the first plans that people are handed out packages by, to keep to
 
     script:
     """
     # code ${code}, data ${state}
     ${thread_limits(1)}
     prepare.py --input ${raw} ${options(settings)} --workers ${task.cpus} ${file_option('--groups', groups)} ${file_option('--free-masks', free)} \\
-        ${file_option('--plans', plans)} ${file_option('--plans-before', before)} ${keeps_plans(settings, before) ? "--kept-plans plans_${dataset}.json --state ${quoted(state)}" : ''} \\
+        ${file_option('--plans', plans)} ${file_option('--plans-before', before)} ${settings.people && !before ? "--kept-plans plans_${dataset}.json --state ${quoted(state)}" : ''} \\
         --out prepared --oracle oracle_${dataset}.h5 --reference reference_${dataset}.h5
     """
 
@@ -38,6 +35,6 @@ process PREPARE {
     # code ${code}, data ${state}
     mkdir -p prepared
     touch prepared/dataset.json prepared/cases.csv oracle_${dataset}.h5 reference_${dataset}.h5
-    ${keeps_plans(settings, before) ? "echo '{\"state\": \"${state}\"}' > plans_${dataset}.json" : ''}
+    ${settings.people && !before ? "echo '{\"state\": \"${state}\"}' > plans_${dataset}.json" : ''}
     """
 }

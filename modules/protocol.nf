@@ -2,8 +2,7 @@
  * PROTOCOL: a file of the run's own protocol among the results: its parameters, the cases of a data set. Only what a task
  * publishes is shown by Seqera Platform.
  */
-include { quoted } from '../functions/shell.nf'
-include { labels_of } from '../functions/labels.nf'
+include { labels_of ; quoted } from '../functions/tasks.nf'
 
 process PROTOCOL {
     tag "${name}"

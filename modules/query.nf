@@ -2,9 +2,7 @@
  * QUERY: a strategy chooses the patches that are labelled next. It is given the oracle only where it is oracle-aware,
  * and at a start that guarantees every class.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process QUERY {
     tag "${trajectory.id} cycle ${trajectory.cycle}"

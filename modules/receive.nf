@@ -2,9 +2,7 @@
  * RECEIVE: holds what people delivered against a query. Where the labels are complete they go on to ANNOTATE; else a word to
  * the topic 'labels' says for which node the loop waits.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { file_option ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process RECEIVE {
     tag "${node.id}"

@@ -1,7 +1,7 @@
 /*
  * REPORT: one HTML file with the tables, learning curves and pictures of the queried patches.
  */
-include { labels_of } from '../functions/labels.nf'
+include { labels_of } from '../functions/tasks.nf'
 
 process REPORT {
     tag 'all'

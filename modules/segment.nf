@@ -1,9 +1,7 @@
 /*
  * SEGMENT: the pool as a node's ensemble segments it, as label files. The test set is segmented by EVALUATE.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { gpu_share ; memory_of } from '../functions/resources.nf'
+include { file_option ; gpu_share ; labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process SEGMENT {
     tag "${node.id}"

@@ -2,8 +2,7 @@
  * STOP (--stop): whether a trajectory goes on to its next labels. Where a rule holds, a word to the topic 'labels' says that
  * the next node and all that follow from it are not made.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
+include { labels_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process STOP {
     tag "${trajectory.id} cycle ${trajectory.cycle}"

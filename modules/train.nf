@@ -2,9 +2,7 @@
  * TRAIN: one fold of a node's ensemble. Checkpoints are kept in a store outside the work folder under the digest of
  * what they rest on, so that a training that was stopped goes on and a finished one returns at once.
  */
-include { file_option ; options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { gpu_share ; memory_of ; tensorboard_option } from '../functions/resources.nf'
+include { file_option ; gpu_share ; labels_of ; memory_of ; options ; tensorboard_option ; thread_limits ; where } from '../functions/tasks.nf'
 
 process TRAIN {
     tag "${node.id} fold ${fold}"

@@ -1,9 +1,7 @@
 /*
  * VIEWS: pictures of a query's first patches, with the maps that it has read, for the report.
  */
-include { options ; thread_limits } from '../functions/shell.nf'
-include { labels_of ; where } from '../functions/labels.nf'
-include { memory_of } from '../functions/resources.nf'
+include { labels_of ; memory_of ; options ; thread_limits ; where } from '../functions/tasks.nf'
 
 process VIEWS {
     tag "${trajectory.id} cycle ${trajectory.cycle}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import gc
 import json
 import os
 import re
@@ -11,9 +12,11 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -87,6 +90,11 @@ def lacks(part: str, why: str) -> NoReturn:
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads the seed and pytest-xdist hands it on
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage, which some libraries call, need not look at it again."""
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     required_parts(os.environ)  # a name that is not known is told at once
     seed = config.getoption("--hypothesis-seed")
@@ -314,12 +322,31 @@ def run_nextflow(
     return Run(done.returncode, done.stdout, done.stderr, folder, rows)
 
 
+@cache
+def ready_classes() -> dict[str, str]:
+    """The newer Nextflow's classes, ready made by one start of it, as `make setup` has those of the other."""
+    archive = ROOT / ".tools" / f"nextflow-{VERSIONS[1]}.jsa"
+    with archive.with_suffix(".lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            subprocess.run(
+                [NEXTFLOW_26, "-q", "run", ROOT / "main.nf", "--help"],
+                cwd=folder,
+                env={**os.environ, "NXF_JVM_ARGS": f"-XX:ArchiveClassesAtExit={archive}"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+    return {"NXF_JVM_ARGS": f"-XX:SharedArchiveFile={archive} -Xlog:cds=off,cds+dynamic=off"}
+
+
 def _run(command: Sequence[str], cwd: Path, timeout: float, env: dict[str, str]) -> Command:
     quiet = {"NXF_DISABLE_CHECK_LATEST": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    ready = ready_classes() if command[0] == str(NEXTFLOW_26) else {}
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, **quiet, **env},
+        env={**os.environ, **quiet, **ready, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""plan.json as `functions/plan.nf` writes it, from plain loops over rows; and the tables of what is told."""
+"""plan.json as `functions/forecast.nf` writes it, from plain loops over rows; and the tables of what is told."""
 
 from __future__ import annotations
 

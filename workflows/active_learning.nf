@@ -5,15 +5,14 @@
  * Nodes (trained ensembles) and trajectories are maps of [id, dataset, regime, seed, cycle, strategy], see
  * functions/plan.nf. They are the keys by which channels are joined.
  */
-include { download_folder ; is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { annotation_rounds ; case_table_name ; design ; is_phantom ; map_sets ; next_trajectories ; node_before ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_trajectories ; strategy_of } from '../functions/plan.nf'
-include { annotate_settings ; check_input ; download_inputs ; evaluate_settings ; phantom_settings ; predict_settings ; prepare_settings ; query_settings ; raw_files ; train_settings ; trainer_of ; views_settings } from '../functions/settings.nf'
-include { given_files ; kept_file } from '../functions/given.nf'
+include { code_digest ; json ; needs_of ; with_dataset } from '../functions/common.nf'
+include { check_input ; prepare_settings ; raw_files } from '../functions/data_settings.nf'
+include { case_table_name ; design } from '../functions/design.nf'
+include { given_files ; kept_file ; trainer_of ; weights_files } from '../functions/given.nf'
 include { by_people ; handed_out ; handed_out_reserve ; has_test_set ; kept_plans } from '../functions/people.nf'
-include { goes_on ; is_gone_on_from ; is_warm ; warm_trainings ; weights_files } from '../functions/warm.nf'
-include { needs_of } from '../functions/resources.nf'
-include { code_digest ; json ; with_dataset } from '../functions/shell.nf'
-include { written_rows } from '../functions/study.nf'
+include { annotation_rounds ; goes_on ; is_gone_on_from ; is_warm ; map_sets ; next_trajectories ; node_before ; node_of ; owed_nodes ; readers_of ; reference_nodes ; row_of ; start_nodes ; start_trajectories ; strategy_of ; warm_trainings } from '../functions/plan.nf'
+include { annotate_settings ; evaluate_settings ; predict_settings ; query_settings ; train_settings ; views_settings } from '../functions/settings.nf'
+include { download_folder ; download_inputs ; is_awaited ; is_phantom ; phantom_settings ; raw_folder } from '../functions/sources.nf'
 include { DOWNLOAD } from '../modules/download.nf'
 include { PHANTOM } from '../modules/phantom.nf'
 include { CHECK } from '../modules/check.nf'
@@ -37,6 +36,7 @@ workflow ACTIVE_LEARNING {
     take:
     plan // rows, see functions/plan.nf
     values // all parameters
+    written // the same with a study table's rows as they are written, for the run's protocol
     told // maps that PROGRESS fills
 
     main:
@@ -68,7 +68,7 @@ workflow ACTIVE_LEARNING {
     // [dataset, memory by stage], once all data sets have passed: none is worked on while another may still be refused
     needs = CHECK.out.map { dataset, file -> [dataset, needs_of(file)] }.toList().flatMap { all -> all }
     wanted = raw.map { dataset, rows, folder, groups, free, state ->
-        def before = kept_file(kept_plans(values, rows, state))
+        def before = kept_file(kept_plans(values, dataset, start_nodes(rows), state))
         [dataset, prepare_settings(rows), folder, groups, free, state, kept.get(rows[0].plans), before, weights_files(rows).collect { path -> file(path) }]
     }
     PREPARE(wanted.join(needs.map { dataset, need -> [dataset, need.prepare] }), code_digest('prepare'))
@@ -230,7 +230,7 @@ workflow ACTIVE_LEARNING {
     design_file = (by_people(values) || plan.any { row -> row.stop } ? EVALUATE.out.metrics.map { node, _file -> node.id }.toSortedList() : channel.of(null))
         .map { made -> ['design.json', json(design(plan, made))] }
         .collectFile()
-    parameters_file = channel.of(['parameters.json', json(values + written_rows(values))]).collectFile()
+    parameters_file = channel.of(['parameters.json', json(written)]).collectFile()
     versions_file = channel.of(['versions.json', json(versions())]).collectFile()
     case_tables = prepared.map { dataset, images, _oracle, _reference, _need -> [case_table_name(plan, dataset), images.resolve('cases.csv')] }
     PROTOCOL(parameters_file.map { path -> ['parameters.json', path] }.mix(case_tables))

@@ -3,7 +3,6 @@
  * their pictures read them. When all that read a file have ended it is emptied: it keeps name, size and times, by which
  * -resume knows it, but takes no room on the disk. (core/uncertainty.py tells a task that runs again what to do.)
  */
-include { uncertainty_format } from '../functions/exports.nf'
 
 workflow CLEANUP {
     take:
@@ -13,16 +12,6 @@ workflow CLEANUP {
     read.map { files, readers -> [groupKey(files, readers), files] }
         .groupTuple()
         .subscribe { _key, lists -> lists[0].each { path -> empty_in_place(path) } }
-}
-
-// What does not go together with --cleanup_work, one line each.
-def cleanup_errors(values) {
-    if( !values.cleanup_work )
-        return []
-    def place = workflow.workDir
-    def local = place.fileSystem == java.nio.file.FileSystems.getDefault()
-    (local ? [] : ["--cleanup_work: the work folder ${place.toUriString()} is no folder of this machine's; leave it out, and let the store's own rules delete old files"]) +
-        (uncertainty_format(values) ? ['--cleanup_work: it empties the maps that --publish_uncertainty wants to keep; leave one of them out'] : [])
 }
 
 // A file of the same name, size and time with a hole for its content. It is made beside and renamed, so that there is

@@ -2,23 +2,21 @@
  * PLAN: --plan, which tells what a run would take. Nothing of the run itself is started; of a phantom, whose images nobody
  * has yet, some are made, where tasks of its label run.
  */
-include { is_awaited ; raw_folder } from '../functions/decathlon.nf'
-include { product_counts ; uncertainty_format } from '../functions/exports.nf'
-include { is_phantom ; plan_content } from '../functions/plan.nf'
-include { phantom_settings } from '../functions/settings.nf'
-include { code_digest ; json } from '../functions/shell.nf'
+include { code_digest ; json } from '../functions/common.nf'
+include { planned_rows ; plans_of_datasets } from '../functions/given.nf'
+include { uncertainty_format } from '../functions/published.nf'
+include { phantom_settings } from '../functions/sources.nf'
 include { FORECAST } from '../modules/forecast.nf'
 include { PHANTOM } from '../modules/phantom.nf'
 
 workflow PLAN {
     take:
-    plan // rows, see functions/plan.nf
+    plan // rows and nodes, see functions/forecast.nf
     values // all parameters
     told // a map that gets the text
 
     main:
-    def rows = told_rows(plan)
-    def datasets = rows.unique(false) { row -> row.dataset }
+    def datasets = plan.rows.unique(false) { row -> row.dataset }
     def phantoms = datasets.findAll { row -> row.source == 'phantom' }.collect { row -> [row.dataset, some_cases(phantom_settings(row))] }
     def folders = datasets.findAll { row -> is_here(row) }.collect { row -> [row.dataset, file(row.folder)] }
     PHANTOM(channel.fromList(phantoms), code_digest('phantom'))
@@ -28,15 +26,15 @@ workflow PLAN {
         .mix(PHANTOM.out.map { dataset, folder, _groups -> [dataset, folder] })
         .toSortedList { a, b -> a[0] <=> b[0] }
     FORECAST(
-        channel.of(['plan.json', json(plan_content(rows))]).collectFile(),
+        channel.of(['plan.json', json(plan)]).collectFile(),
         there.map { pairs -> pairs.collect { dataset, _folder -> dataset } },
         there.map { pairs -> pairs.collect { _dataset, folder -> folder } },
         values.plan_trace ? file(values.plan_trace) : [],
         values.plan_from ? file(values.plan_from) : [],
-        planned_rows(rows).collect { row -> file(row.plans) },
+        planned_rows(plan.rows).collect { row -> file(row.plans) },
         values.strategy_file ? file(values.strategy_file) : [],
         values.subMap(['plan_trace', 'plan_from', 'plan_minutes', 'plan_gpus', 'publish_mode', 'publish_models']) +
-            [plans: plans_of_datasets(rows), publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
+            [plans: plans_of_datasets(plan.rows), publish_uncertainty: uncertainty_format(values) == 'hdf5', shown_strategy_file: values.strategy_file],
     )
     FORECAST.out[0].map { text -> told.text = text.trim() }
     FORECAST.out[1].subscribe { errors ->
@@ -44,25 +42,6 @@ workflow PLAN {
         if( lines )
             error(lines.join('\n'))
     }
-}
-
-// The plan's rows as FORECAST and PREFLIGHT_MEASURE are told of them.
-def told_rows(plan) {
-    plan.collect { row -> row + [source: source_of(row), folder: "${raw_folder(row)}".toString()] + product_counts(row) }
-}
-
-// The first row of each data set that has plans of the user's, and of which data set each of their files is, as tasks have them.
-def planned_rows(rows) {
-    rows.findAll { row -> row.plans }.unique(false) { row -> row.dataset }
-}
-
-def plans_of_datasets(rows) {
-    planned_rows(rows).withIndex(1).collect { row, i -> "plans_${i}=${row.dataset}" }
-}
-
-// Whether a row's images are made, downloaded, or in a folder of the user's.
-def source_of(row) {
-    is_phantom(row) ? 'phantom' : is_awaited(row) ? 'download' : 'folder'
 }
 
 // Folders of this machine: those of others would have to be copied first.

@@ -2,10 +2,10 @@
  * PEOPLE: a query's patches go to people, and what they have labelled comes back. A run hands out what is to be labelled and
  * ends; one with -resume takes what has come back meanwhile, and goes on where a query is complete.
  */
+include { code_digest ; folder_digest } from '../functions/common.nf'
 include { kept_file } from '../functions/given.nf'
 include { by_people ; delivery_folder ; disagreement_settings ; double_read_settings ; handed_out ; handed_out_tables ; outside_settings ; package_folder } from '../functions/people.nf'
 include { node_of ; row_of } from '../functions/plan.nf'
-include { code_digest ; folder_digest } from '../functions/shell.nf'
 include { HAND_OUT } from '../modules/hand_out.nf'
 include { RECEIVE } from '../modules/receive.nf'
 

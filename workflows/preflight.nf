@@ -7,24 +7,21 @@
  * A task that fails ends nothing: the others go on, and the table says why it failed (preflight_table.nf). All that is
  * known stands in one map, `seen`, that an errorStrategy fills too.
  */
-include { given_files ; kept_file } from '../functions/given.nf'
-include { plan_content } from '../functions/plan.nf'
-include { needs_of } from '../functions/resources.nf'
-include { check_input ; raw_files ; trainer_of } from '../functions/settings.nf'
-include { code_digest ; json ; unwritable } from '../functions/shell.nf'
+include { code_digest ; json ; needs_of ; unwritable } from '../functions/common.nf'
+include { check_input ; raw_files } from '../functions/data_settings.nf'
+include { given_files ; kept_file ; planned_rows ; plans_of_datasets ; trainer_of } from '../functions/given.nf'
 include { preflight_lines ; task_checks ; task_labels } from '../functions/preflight_table.nf'
 include { CHECK } from '../modules/check.nf'
 include { PREFLIGHT_FOLDERS } from '../modules/preflight_folders.nf'
 include { PREFLIGHT_GPU } from '../modules/preflight_gpu.nf'
 include { PREFLIGHT_MEASURE } from '../modules/preflight_measure.nf'
 include { PREFLIGHT_PYTHON } from '../modules/preflight_python.nf'
-include { plans_of_datasets ; planned_rows ; told_rows } from './forecast.nf'
 
 workflow PREFLIGHT {
     take:
     values // all parameters
     inputs // folders of data sets, or none
-    plan // rows whose data sets are there, see functions/plan.nf
+    plan // rows and nodes of the data sets that are there, see functions/forecast.nf
     seen // of `preflight_notes`
 
     main:
@@ -37,9 +34,8 @@ workflow PREFLIGHT {
 
     // [bytes, each] of memory, of the data set that needs the most, once all have passed CHECK and all else is tried: nothing
     // runs beside what is timed
-    def told = told_rows(plan)
-    def datasets = told.groupBy { row -> row.dataset }
-    def kept = given_files(told).collectEntries { path -> [path, kept_file(path)] }
+    def datasets = plan.rows.groupBy { row -> row.dataset }
+    def kept = given_files(plan.rows).collectEntries { path -> [path, kept_file(path)] }
     CHECK(channel.fromList(datasets.collect { dataset, rows -> check_input(dataset, rows, raw_files(rows[0], rows[0].folder), kept) }), code_digest('check'))
     need = CHECK.out.map { _dataset, file -> needs_of(file).measure }.toList().filter { needs -> needs }
         .map { needs -> needs.max { one -> one.bytes } }
@@ -47,12 +43,12 @@ workflow PREFLIGHT {
         .map { most, _count -> most }
     PREFLIGHT_MEASURE(
         seen,
-        [device: values.device, plans: plans_of_datasets(told)],
-        channel.of(['plan.json', json(plan_content(told))]).collectFile(),
+        [device: values.device, plans: plans_of_datasets(plan.rows)],
+        channel.of(['plan.json', json(plan)]).collectFile(),
         datasets.keySet().toList(),
         datasets.values().collect { rows -> file(rows[0].folder) },
-        planned_rows(told).collect { row -> file(row.plans) },
-        plan ? trainer_of(plan[0]) : [],
+        planned_rows(plan.rows).collect { row -> file(row.plans) },
+        plan.rows ? trainer_of(plan.rows[0]) : [],
         need,
     )
 
@@ -69,11 +65,11 @@ workflow PREFLIGHT {
 }
 
 // What is known before the first task.
-def preflight_notes(values, plan) {
+def preflight_notes(values, rows) {
     def token = workflow.runName
     def store = file(values.checkpoint_store)
     [
-        measured: !plan.isEmpty(), // whether trainings are timed
+        measured: !rows.isEmpty(), // whether trainings are timed
         token: token, // stands in the files that launcher and tasks leave for each other
         node: ['uname', '-n'].execute().text.trim(), // of the launcher
         started: System.currentTimeMillis(),

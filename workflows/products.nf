@@ -2,13 +2,12 @@
  * PRODUCTS: what of a run is published for other tools: models, segmentations, maps and labels (docs/products.md). Nothing
  * of the loop waits for it.
  */
+include { code_digest ; mean_dice ; with_dataset } from '../functions/common.nf'
 include { exports_of ; exports_of_stopped ; is_last ; last_nodes ; pool_settings ; wants_best } from '../functions/exports.nf'
+include { trainer_of } from '../functions/given.nf'
 include { row_of } from '../functions/plan.nf'
-include { trainer_of } from '../functions/settings.nf'
-include { code_digest ; with_dataset } from '../functions/shell.nf'
 include { EXPORT } from '../modules/export.nf'
 include { SEGMENT } from '../modules/segment.nf'
-include { mean_dice } from './progress.nf'
 
 workflow PRODUCTS {
     take:

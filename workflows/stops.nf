@@ -2,9 +2,8 @@
  * STOPS: which queries are labelled. Where a row has rules (--stop), a trajectory's next query waits for the evaluation of its
  * last node, and goes on to those who label or ends there. All others go on as they are.
  */
+include { code_digest } from '../functions/common.nf'
 include { later_trajectories ; node_of ; row_of } from '../functions/plan.nf'
-include { stop_settings } from '../functions/settings.nf'
-include { code_digest } from '../functions/shell.nf'
 include { STOP } from '../modules/stop.nf'
 
 workflow STOPS {
@@ -28,7 +27,7 @@ workflow STOPS {
 
     // [trajectory, node, settings, query, labels so far, [metrics of its nodes so far]]
     decisions = queries.ruled.join(asked).join(curves).map { trajectory, query, masks, _maps, files ->
-        [trajectory, node_of(plan, trajectory), stop_settings(row_of(plan, trajectory), trajectory), query, masks, files]
+        [trajectory, node_of(plan, trajectory), [trajectory: trajectory.id, rules: row_of(plan, trajectory).stop], query, masks, files]
     }
     STOP(decisions, code_digest('stop'))
 

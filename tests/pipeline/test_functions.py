@@ -23,16 +23,17 @@ THERE = int(re.findall(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text()
 STUDIES = ROOT / "conf" / "studies"
 
 SCRIPT = """
+include { needs_of } from './functions/common.nf'
+include { check_settings ; prepare_settings } from './functions/data_settings.nf'
 include { kept_file } from './functions/given.nf'
 include { parameter_errors ; typed_parameters } from './functions/parameters.nf'
-include { next_trajectories ; node_of ; plan_rows ; start_trajectories } from './functions/plan.nf'
+include { next_trajectories ; node_of ; start_trajectories } from './functions/plan.nf'
 include { clock_cells ; finding_line ; task_lines } from './functions/preflight_table.nf'
-include { gpu_share ; memory_of ; needs_of } from './functions/resources.nf'
-include { check_settings ; prepare_settings ; query_settings } from './functions/settings.nf'
-include { options } from './functions/shell.nf'
-include { far_errors } from './functions/site.nf'
+include { plan_rows } from './functions/references.nf'
+include { query_settings } from './functions/settings.nf'
+include { cleanup_errors ; far_errors } from './functions/site.nf'
 include { schedule_warnings ; study_errors ; study_rows } from './functions/study.nf'
-include { cleanup_errors } from './workflows/cleanup.nf'
+include { gpu_share ; memory_of ; options } from './functions/tasks.nf'
 
 workflow {
     main:

@@ -26,6 +26,9 @@ from nnactive_nf.forecast.run import Times, forecast
 
 AFTER_TRAIN = {"PREDICT", "EVALUATE", "QUERY", "VIEWS", "ANNOTATE", "ANALYSE", "REPORT"}
 
+# A part of what `phantom_run` does.
+FIRST_CYCLES: dict[str, Any] = {"strategies": "predictive_entropy", "cycles": 2}
+
 # Tables of packages (docs/people.md), and those that users bring.
 OF_PACKAGES = {"tasks.csv", "deliveries.csv", "patches_mm.csv", "reserve.csv", "double_read.csv", "agreement.csv"}
 OF_USERS = {"groups.csv"}
@@ -42,6 +45,17 @@ def queries(results: Path) -> dict[str, str]:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def assert_the_same_first_cycles(mine: Path, whole: Path, *tables: str) -> None:
+    """The results of a run of `FIRST_CYCLES` are those of the phantom run that are not of the rest of it."""
+    assert queries(mine) == {
+        name: text for name, text in queries(whole).items() if "c02" not in name and "-random-" not in name
+    }
+    for name in tables:
+        assert rows(mine / "tables" / name) == [
+            row for row in rows(whole / "tables" / name) if int(row["cycle"]) < 2 and row["strategy"] != "random"
+        ]
 
 
 def test_the_phantom_run_makes_what_the_readme_promises(phantom_run: Run) -> None:
@@ -194,24 +208,24 @@ def test_shards_cores_and_parser_choose_the_same_patches(phantom_run: Run, tmp_p
     (tmp_path / "site.config").write_text("process { withName: 'PREPARE|QUERY|TRAIN' { cpus = 2 } }\n")
     done = run_nextflow(
         tmp_path, "-profile", "test", "-c", "site.config", version=VERSIONS[NEXTFLOW_26.exists()],
-        shards=3, cycles=2, checkpoint_store=phantom_run.folder / "checkpoints",
+        shards=3, **FIRST_CYCLES, checkpoint_store=phantom_run.folder / "checkpoints",
     )  # fmt: skip
     assert done.returncode == 0, done.output
     assert done.tasks("COMPLETED")["PREDICT"] == 3
-    first = {name: text for name, text in queries(phantom_run.folder / "results").items() if "c02" not in name}
-    assert queries(tmp_path / "results") == first
     trainings = [row for row in done.trace if ":TRAIN " in row["name"]]
     log = next((tmp_path / "work").glob(f"{trainings[0]['hash']}*")) / ".command.out"
     assert "was trained before" in log.read_text()
-    for name in ("metrics.csv", "queries.csv"):
-        mine, all_cycles = (rows(folder / "results" / "tables" / name) for folder in (tmp_path, phantom_run.folder))
-        assert mine == [row for row in all_cycles if int(row["cycle"]) < 2]
+    assert_the_same_first_cycles(tmp_path / "results", phantom_run.folder / "results", "metrics.csv", "queries.csv")
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path) -> None:
-    """Nextflow and its tasks are killed (-9) in mid-training of cycle 1; `-resume` ends as the undisturbed run did."""
+    """Nextflow and its tasks are killed (-9) in mid-training of cycle 1; `-resume` ends as the undisturbed run did.
+
+    Cycle 0 was trained by that run, and is taken from its store.
+    """
     store = tmp_path / "checkpoints"
-    params = {"strategies": "predictive_entropy", "cycles": 2, "epochs": 4}
+    for folder in trained_first(phantom_run.folder / "checkpoints", 2):
+        shutil.copytree(folder, store / folder.relative_to(phantom_run.folder / "checkpoints"))
 
     def finished_folds() -> dict[Path, int]:
         """The finished folds with their times; one that is being written lies a folder deeper."""
@@ -223,7 +237,11 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
 
     with (tmp_path / "first.log").open("w") as log:
         run = subprocess.Popen(
-            nextflow_command("-profile", "test", **params), cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+            nextflow_command("-profile", "test", **FIRST_CYCLES),
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         held = False
         while not held:
@@ -235,7 +253,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
     finished = finished_folds()
     assert 2 <= len(finished) < 4
 
-    done = run_nextflow(tmp_path, "-profile", "test", "-resume", **params)
+    done = run_nextflow(tmp_path, "-profile", "test", "-resume", **FIRST_CYCLES)
     assert done.returncode == 0, done.output
     assert finished_folds().items() >= finished.items(), "a finished fold was trained again"
     assert len(finished_folds()) == 4
@@ -246,14 +264,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(phantom_run: Run, tmp_path: Path
     assert all(0 < epoch < 4 for record in resumed for epoch in record["resumed_from"])
     assert all(len(record["curve"]) == 4 for record in trained)
 
-    assert queries(tmp_path / "results") == {
-        name: text for name, text in queries(phantom_run.folder / "results").items()
-        if "c02" not in name and "-random-" not in name
-    }  # fmt: skip
-    assert rows(tmp_path / "results/tables/metrics.csv") == [
-        row for row in rows(phantom_run.folder / "results/tables/metrics.csv")
-        if int(row["cycle"]) < 2 and row["strategy"] != "random"
-    ]  # fmt: skip
+    assert_the_same_first_cycles(tmp_path / "results", phantom_run.folder / "results", "metrics.csv")
+
+
+def trained_first(store: Path, number: int) -> list[Path]:
+    """A store's folders of the trainings that were done first."""
+    done = sorted(store.glob("*/*/finished/checkpoint.pth"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.parents[1] for path in done[:number]]
 
 
 def wait_until(

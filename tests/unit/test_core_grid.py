@@ -15,7 +15,8 @@ from hypothesis import assume, given, settings
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, as_shape
-from nnactive_nf.core.grid import GRID_COLUMNS, CaseGrid, file_image, grids_of_table, read_grids
+from nnactive_nf.core.grid import GRID_COLUMNS, CaseGrid, grids_of_table, read_grids
+from nnactive_nf.core.image_files import file_image
 from nnactive_nf.core.places import write_places
 
 

@@ -292,7 +292,8 @@ def test_no_stage_asks_cuda_before_it_has_its_device() -> None:
         "def asked(*_):\n    raise SystemExit('CUDA is asked')\n"
         "for name in ('_cuda_getDeviceCount', '_cuda_init'):\n    setattr(torch._C, name, asked)\n"
         "torch.cuda.is_available = torch.cuda.device_count = asked\n"
-        "import nnactive_nf.train.run, nnactive_nf.predict.run, nnactive_nf.export.run\n"
+        "import nnactive_nf.train.run, nnactive_nf.predict.run\n"
+        "import nnactive_nf.export.model, nnactive_nf.export.predictions, monai.metrics\n"
         "import nnactive_nf.evaluate.run, nnactive_nf.evaluate.cross_validation\n"
     )
     done = subprocess.run(

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import h5py
 import numpy as np
 import numpy.typing as npt
@@ -175,6 +174,8 @@ class Dataset:
 
     def network_image(self, case: str) -> npt.NDArray[np.float32]:
         """Preprocessed image `[channels, ...]` on the network grid."""
+        import blosc2  # most who open a data set look at no image
+
         path = self.network_file(case)
         check_regular(path)
         z, y, x = self.shapes[case]

@@ -23,7 +23,7 @@ from typing import Any
 
 from nnactive_nf.core.errors import UserError
 
-# Tasks that may share a GPU; a task's script sets it on the local executor (functions/resources.nf). No digest has it.
+# Tasks that may share a GPU; a task's script sets it on the local executor (functions/tasks.nf). No digest has it.
 TASKS_PER_GPU = "NNACTIVE_TASKS_PER_GPU"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # The machine's own folder for temporary files, in a container under another name (conf/containers.config). Not $TMPDIR,

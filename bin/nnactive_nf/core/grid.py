@@ -14,17 +14,17 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import SimpleITK
-from scipy import ndimage
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.geometry import Box, Shape, as_shape
-from nnactive_nf.core.heads import Head, Vector
+
+if TYPE_CHECKING:
+    from nnactive_nf.core.heads import Head, Vector
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -144,6 +144,8 @@ class CaseGrid:
         if not self.is_resampled:
             whole[self.crop.slices] = values_zyx
         elif linear:
+            from scipy import ndimage  # most who know of grids resample nothing
+
             step = 1 / self.scale_zyx
             whole[self.crop.slices] = ndimage.affine_transform(
                 values_zyx, step, step / 2 - 0.5, self.crop.size_zyx, order=1, mode="nearest"
@@ -213,12 +215,3 @@ def _grid_of_row(row: Mapping[Any, Any]) -> CaseGrid:
         (origin_x, origin_y, origin_z),
         tuple(float(row[f"direction_{a}{b}"]) for a in "xyz" for b in "xyz"),
     )
-
-
-def file_image(values_zyx: npt.NDArray[Any], grid: CaseGrid) -> SimpleITK.Image:
-    """Values `[z, y, x]` on the file's grid as an image that lies where the file lies."""
-    image = SimpleITK.GetImageFromArray(values_zyx)
-    image.SetSpacing(grid.file_spacing_mm[::-1])
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(grid.direction)
-    return image

@@ -18,7 +18,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import tells_full_disk
-from nnactive_nf.core.grid import CaseGrid, file_image
+from nnactive_nf.core.grid import CaseGrid
 from nnactive_nf.core.raw import RawCase, RawDataset
 
 
@@ -73,6 +73,15 @@ def _in_three_axes(properties: Mapping[str, Any]) -> dict[str, Any]:
             "direction": tuple(cosines.ravel().tolist()),
         }  # fmt: skip
     return found
+
+
+def file_image(values_zyx: npt.NDArray[Any], grid: CaseGrid) -> SimpleITK.Image:
+    """Values `[z, y, x]` on the file's grid as an image that lies where the file lies."""
+    image = SimpleITK.GetImageFromArray(values_zyx)
+    image.SetSpacing(grid.file_spacing_mm[::-1])
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
 
 
 def write_nifti(path: Path, values_zyx: npt.NDArray[Any], grid: CaseGrid) -> None:

@@ -67,14 +67,14 @@ def resolve_device(device: str, threads: int) -> torch.device:
 def build_network(
     configuration: ConfigurationManager, channels: int, heads: int, deep_supervision: bool
 ) -> torch.nn.Module:
-    """The planned network with fresh weights."""
+    """The planned network with fresh weights; on torch's device `meta` they have shapes and no numbers."""
     network: torch.nn.Module = get_network_from_plans(
         configuration.network_arch_class_name,
         configuration.network_arch_init_kwargs,
         configuration.network_arch_init_kwargs_req_import,
         channels,
         heads,
-        allow_init=True,
+        allow_init=torch.get_default_device().type != "meta",  # to draw none there, torch would import its compiler
         deep_supervision=deep_supervision,
     )
     return network

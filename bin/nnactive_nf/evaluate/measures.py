@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
 MEASURES = ("dice", "iou", "nsd", "hd95_mm")
 CALIBRATION_BINS = 15
@@ -66,6 +64,10 @@ def _surface_and_overlap(
     spacing_mm: Sequence[float],
     nsd_tolerance_mm: float,
 ) -> dict[str, float]:
+    # MONAI takes seconds to import, which only what has surfaces to measure pays.
+    import torch
+    from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
+
     box = _bounding_box(predicted_zyx | reference_zyx)
     a, b = (torch.from_numpy(mask[box].astype(np.float32))[None, None] for mask in (predicted_zyx, reference_zyx))
     spacing = [float(value) for value in spacing_mm]

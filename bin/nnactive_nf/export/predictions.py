@@ -13,11 +13,19 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
+from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.core.raw import list_raw
 from nnactive_nf.core.segmentations import write_case
 
 # A case's preprocessed image `[channels, ...]` on the network grid, and nnU-Net's properties of it.
 Loader = Callable[[str], tuple[npt.NDArray[np.float32], dict[str, Any]]]
+
+
+def ensemble_of(
+    checkpoints: Sequence[Path], device: str, threads: int, tile_step: float, mirroring: bool, trainer_file: Path | None
+) -> Ensemble:
+    """The node's folds on the device for `auto`, `cuda` or `cpu`; see `Ensemble` and `resolve_device`."""
+    return Ensemble(checkpoints, resolve_device(device, threads), tile_step, mirroring, trainer_file)
 
 
 def write_predictions(

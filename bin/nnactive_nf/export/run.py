@@ -1,4 +1,7 @@
-"""What the command exports, from a task's files or from a results folder."""
+"""What the command exports, from a task's files or from a results folder.
+
+What needs networks is imported where it is exported: torch takes longer to import than labels to be written.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnactive_nf.core.dataset import Dataset
-from nnactive_nf.core.ensemble import Ensemble
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.grid import CaseGrid
-from nnactive_nf.core.nnunet import resolve_device
 from nnactive_nf.core.places import write_places
 from nnactive_nf.core.query_table import read_query
 from nnactive_nf.export.labels import write_label_maps, write_raw_folder
 from nnactive_nf.export.maps import write_maps
-from nnactive_nf.export.model import write_model
-from nnactive_nf.export.predictions import raw_loader, write_predictions
 from nnactive_nf.export.sources import Results
 
 STEP = 0.5  # of nnUNetv2_predict
@@ -51,9 +50,13 @@ def of_task(
     step, mirrored = tile_step or STEP, mirroring is not False
     checkpoints = [folder / "checkpoint.pth" for folder in files]
     if kind == "model":
+        from nnactive_nf.export.model import write_model
+
         write_model(out, checkpoints, dataset.classes, node, step, mirrored, trainer_file)
     elif kind == "predictions":
-        ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored, trainer_file)
+        from nnactive_nf.export.predictions import ensemble_of, write_predictions
+
+        ensemble = ensemble_of(checkpoints, device, threads, step, mirrored, trainer_file)
         write_predictions(
             out, ensemble, dataset.pool, lambda case: (dataset.network_image(case), dataset.properties(case)),
             dataset.classes, probabilities,
@@ -102,10 +105,14 @@ def of_results(
         mirrored = bool(told["mirroring"]) if mirroring is None else mirroring
         checkpoints = found.checkpoints(store)
         if kind == "model":
+            from nnactive_nf.export.model import write_model
+
             write_model(out, checkpoints, found.classes, found.node, step, mirrored, trainer_file)
         else:
+            from nnactive_nf.export.predictions import ensemble_of, raw_loader, write_predictions
+
             raw = _wanted(images, kind)
-            ensemble = Ensemble(checkpoints, resolve_device(device, threads), step, mirrored, trainer_file)
+            ensemble = ensemble_of(checkpoints, device, threads, step, mirrored, trainer_file)
             write_predictions(
                 out, ensemble, found.cases_of(cases), raw_loader(raw, ensemble), found.classes, probabilities
             )

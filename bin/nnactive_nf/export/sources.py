@@ -16,7 +16,6 @@ from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.files import read_json
 from nnactive_nf.core.grid import CaseGrid, read_grids
 from nnactive_nf.core.labels import read_patches
-from nnactive_nf.core.nnunet import stored_fold
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,8 @@ class Results:
         Raises:
             UserError: a fold's checkpoint is in neither place.
         """
+        from nnactive_nf.core.nnunet import stored_fold  # with torch, as all that asks for networks
+
         published = sorted(self.folder.glob(f"models/{self.node}/fold_*/checkpoint.pth"), key=_fold)
         records = sorted(self.folder.glob(f"training/{self.node}/fold_*.json"), key=_fold)
         if published and len(published) >= len(records):

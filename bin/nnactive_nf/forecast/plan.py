@@ -1,4 +1,4 @@
-"""plan.json: rows and nodes as `functions/plan.nf` writes them; and the plan were each strategy a run of its own."""
+"""plan.json: rows and nodes as `functions/forecast.nf` writes them; the plan were each strategy a run of its own."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import SimpleITK
 
 from nnactive_nf.core.geometry import Box, Shape, as_shape
-from nnactive_nf.core.grid import CaseGrid, file_image
+from nnactive_nf.core.grid import CaseGrid
+from nnactive_nf.core.image_files import file_image
 from nnactive_nf.core.labels import Mask
 from nnactive_nf.hand_out.page import PageCase, PagePatch
 

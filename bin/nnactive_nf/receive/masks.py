@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnactive_nf.core.dataset import Dataset
 from nnactive_nf.core.geometry import Box, as_shape
@@ -88,6 +87,9 @@ def on_image_grid(values_zyx: Mask, dataset: Dataset, case: str, in_part: bool) 
     classes, grid = dataset.classes, dataset.grids[case]
     if not grid.is_resampled:
         return values_zyx[grid.crop.slices]
+    # nnU-Net brings torch along, which only what is resampled has use for.
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
     manager = PlansManager(dataset.plans)
     shape = tuple(np.take(dataset.shapes[case], manager.transpose_forward))
     settings = manager.get_configuration(dataset.configuration)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from nnactive_nf.core.design import MEAN
 from nnactive_nf.report.content import Cell, cell, count, make_table, number, with_spread
@@ -94,7 +94,7 @@ def _lead(rows: pd.DataFrame) -> list[str]:
     if many < 2 or pd.isna(row["dice_sd"]):
         verdict = "; one patch shows nothing"
     else:
-        reach = stats.t.ppf((1 + LEVEL) / 2, many - 1) * float(row["dice_sd"]) / math.sqrt(many)
+        reach = stdtrit(many - 1, (1 + LEVEL) / 2) * float(row["dice_sd"]) / math.sqrt(many)
         words += f" ({LEVEL:.0%} interval {mean - reach:+.3f} to {mean + reach:+.3f})"
         verdict = ": so much it leads the hand" if mean > reach else ": that it leads the hand is not shown"
     words = words.replace("-0", "\u22120")

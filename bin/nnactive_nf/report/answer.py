@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from nnactive_nf.core.design import MEAN, Design
 from nnactive_nf.report.tables import Tables
@@ -123,7 +123,7 @@ def certainty(tables: Tables) -> list[str]:
     pairs = sorted({int(n) for n in tables["versus_random"]["pairs"] if n > 1})
     if pairs:
         seeds = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
-        factor = stats.t.ppf(1 - alpha / 2, pairs[0] - 1)
+        factor = stdtrit(pairs[0] - 1, 1 - alpha / 2)
         sentences.append(
             f"Verdicts rest on paired t-tests of AUBC over {seeds} common seeds at level {alpha:g}, "
             f"Holm-corrected over all comparisons of a data set and regime. With {pairs[0]} seeds a difference must "

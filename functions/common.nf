@@ -1,26 +1,6 @@
 /*
- * Small functions that processes and workflows share.
+ * Small functions that the entry and the workflows share.
  */
-
-// A map of settings as command line options: a name's _ becomes -, true is --name, false --no-name, null is left out, and a
-// list gives the option once for each of its values.
-def options(settings) {
-    settings.findAll { _name, value -> value != null }.collectMany { name, value -> value instanceof List ? value.collect { one -> [name, one] } : [[name, value]] }.collect { name, value ->
-        def option = name.replace('_', '-')
-        value == true ? "--${option}" : value == false ? "--no-${option}" : "--${option} ${quoted(value)}"
-    }.join(' ')
-}
-
-// A value as one word of bash.
-def quoted(value) {
-    def text = value.toString()
-    text ==~ /[\w.,:=\/%+@-]+/ ? text : "'" + text.replace("'", "'\\''") + "'"
-}
-
-// An option with a file that may be missing (`[]`).
-def file_option(name, path) {
-    path ? "${name} ${quoted(path)}" : ''
-}
 
 // Digest of the code that a stage rests on: `core`, the stage's own folder, its command. Nextflow hashes a task's
 // script alone, so this goes into every task as an input.
@@ -45,17 +25,30 @@ def json(content) {
     groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(content)) + '\n'
 }
 
+// What CHECK found, [stage: [bytes, each]]; zeros where its file is empty (-stub-run).
+def needs_of(path) {
+    def told = path.size() ? new groovy.json.JsonSlurper().parse(path).memory : [:]
+    ['prepare', 'train', 'predict', 'evaluate', 'query', 'views', 'annotate', 'export', 'receive', 'measure'].collectEntries { stage ->
+        [stage, ['bytes', 'each'].collectEntries { name -> [name, (told[stage]?.get(name) ?: 0) as long] }]
+    }
+}
+
+// Mean Dice of the foreground classes; null where there is none, as in the empty metrics of a stub run.
+def mean_dice(path) {
+    try {
+        return new groovy.json.JsonSlurper().parseText(path.text).mean.foreground.dice
+    }
+    catch( Exception _error ) {
+        return null
+    }
+}
+
 // The last words of a run. In a terminal Nextflow draws its list of tasks once more when all has ended, over whatever was
 // written below it in between; so this waits a moment.
 def tell_at_end(text) {
     if( System.console() )
         sleep(1000)
     println(text)
-}
-
-// Numerical libraries take this many threads, not as many as the machine has.
-def thread_limits(threads) {
-    "export OMP_NUM_THREADS=${threads} MKL_NUM_THREADS=${threads} OPENBLAS_NUM_THREADS=${threads}"
 }
 
 // What is wrong with a folder that must take files, in one line; null where it takes them. Tried in the nearest folder

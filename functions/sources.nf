@@ -1,8 +1,17 @@
 /*
- * Data sets of the Medical Segmentation Decathlon by name, `--input msd:Task04_Hippocampus`: DOWNLOAD puts them into
- * --download_dir once, and from then on they are folders like any other.
- * bin/nnactive_nf/download/tasks.json lists them for Python too.
+ * Where a data set comes from: the built-in phantom, a folder of the user's, or the Medical Segmentation Decathlon by a
+ * task's name, `--input msd:Task04_Hippocampus`: DOWNLOAD puts it into --download_dir once, and from then on it is a folder
+ * like any other. bin/nnactive_nf/download/tasks.json lists the tasks for Python too.
  */
+
+def is_phantom(values) {
+    values.input ==~ /phantom(:\w+)?/
+}
+
+// The kind of phantom stands behind a colon: phantom:two_channels.
+def phantom_settings(row) {
+    [seed: row.phantom_seed, cases: row.phantom_cases, variant: row.input.tokenize(':')[1]]
+}
 
 def is_decathlon(values) {
     "${values.input}".startsWith('msd:')
@@ -35,4 +44,9 @@ def download_folder(values) {
 // Whether the data set is still to be downloaded.
 def is_awaited(values) {
     is_decathlon(values) && !file("${raw_folder(values)}/dataset.json").exists()
+}
+
+// [task, download folder, the same to be mounted]
+def download_inputs(row) {
+    [raw_folder(row).name, download_folder(row).toString(), download_folder(row)]
 }
