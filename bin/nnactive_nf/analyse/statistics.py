@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
+from statsmodels.stats.multitest import multipletests
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,14 +70,10 @@ def paired_test(a: Floats, b: Floats, confidence: float = 0.95) -> PairedTest:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """Holm's step-down correction of a family of p-values, in their order.
-
-    Of m, the k-th smallest counts m + 1 - k times, and no less than the one before it (Holm, Scand. J. Stat. 1979).
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    """Holm's step-down correction of a family of p-values, in their order."""
+    if not len(p_values):
+        return np.empty(0)
+    corrected: Floats = multipletests(np.asarray(p_values, dtype=float), method="holm")[1]
     return corrected
 
 
