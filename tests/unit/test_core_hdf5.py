@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnactive_nf.core import hdf5
 from nnactive_nf.core.classes import Classes
 from nnactive_nf.core.errors import UserError
 from nnactive_nf.core.hdf5 import create_hdf5, in_own_process, open_hdf5
@@ -174,19 +173,6 @@ def test_a_library_that_hangs_or_breaks_down_takes_nobody_along() -> None:
         found = in_own_process(lambda number=number: os.kill(os.getpid(), number) or "", 5)
         assert found == "damaged HDF5 file, the HDF5 library broke down over it"
     assert in_own_process(lambda: 1 / 0, 5) == "damaged HDF5 file, the HDF5 library broke down over it"
-
-
-def test_what_this_process_has_written_is_looked_through_once_it_is_changed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks: list[str] = []
-    monkeypatch.setattr(hdf5, "in_own_process", lambda look, _: looks.append(look()) or "")
-    read_labels(path)
-    assert looks == []
-    path.write_bytes(path.read_bytes())  # the same file, as long as before
-    read_labels(path)
-    read_labels(path)
-    assert looks == [""]
 
 
 def test_what_a_block_cannot_read_is_a_damaged_file(tmp_path: Path) -> None:

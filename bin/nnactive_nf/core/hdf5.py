@@ -2,7 +2,7 @@
 
 The HDF5 library trusts what it reads. A file may point at any other file of the user's, claim more than any memory
 holds, or be so damaged that the library never comes back or takes the process along. So a process of its own looks
-through a file first, for a limited time; one that this process has written needs none of that. What is refused:
+through a file first, for a limited time. What is refused:
 
 - links to other files, links by name, external and virtual storage;
 - values that are neither numbers nor text, filters other than gzip, shuffle and checksum;
@@ -45,7 +45,7 @@ SMALL_BYTES = 1 << 16
 FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 LARGEST_ANSWER = 4096  # of the process that looks, in bytes
 
-_known: set[tuple[int, int, int, int]] = set()  # states of files that were looked through, or written here
+_looked_at: set[tuple[int, int, int, int]] = set()
 
 
 class _Disk:
@@ -100,11 +100,6 @@ def create_hdf5(path: Path, kind: str, version: int, attributes: Mapping[str, An
         finally:
             if disk.error is not None:  # whatever HDF5 makes of it
                 raise disk.error
-    # A file system's clock ticks in milliseconds. The time of this one does not, so no later change has the same.
-    now = time.time_ns()
-    with suppress(OSError):
-        os.utime(path, ns=(now, now))
-        _known.add(_state(path))
 
 
 def check_space(item: h5py.Group) -> None:
@@ -149,20 +144,15 @@ def _check_format(path: Path, file: h5py.File, kind: str, version: int) -> None:
 
 
 def _look_through(path: Path) -> None:
-    """Look through a file that this process has neither written nor looked through before."""
-    state = _state(path)
-    if state in _known:
+    """Look through a file that this process has not looked through before."""
+    state = path.stat()
+    seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    if seen in _looked_at:
         return
     problem = in_own_process(lambda: file_problem(path), LOOK_SECONDS)
     if problem:
         raise UserError(f"{path}: {problem}")
-    _known.add(state)
-
-
-def _state(path: Path) -> tuple[int, int, int, int]:
-    """What is another as soon as a file is changed."""
-    state = path.stat()
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+    _looked_at.add(seen)
 
 
 def in_own_process(look: Callable[[], str], seconds: float) -> str:
