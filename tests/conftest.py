@@ -95,6 +95,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """At the end it tidies up as ever; else libraries tell of what it has left."""
+    gc.unfreeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     required_parts(os.environ)  # a name that is not known is told at once
     seed = config.getoption("--hypothesis-seed")
