@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import UserError, reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.core.names import check_names
 
 
@@ -64,4 +65,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.download.run import fetch
 from nnactive_nf.download.tasks import bucket, task_named
 
@@ -26,4 +27,4 @@ def main(task: str, folder: Path, address: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

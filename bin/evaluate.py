@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.core.options import Name
 
 CROSS_VALIDATION = ("prepared", "tile_step", "mirroring", "device", "threads", "trainer_file", "out")  # its options
@@ -68,4 +69,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 
 PATH = click.Path(path_type=Path)
 KINDS = ["model", "predictions", "uncertainty", "queries", "labels", "nnunet_raw"]  # as in nnactive_nf/export/run.py
@@ -53,4 +54,4 @@ def main(results: Path | None, prepared: Path | None, files: tuple[Path, ...], *
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

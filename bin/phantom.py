@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.phantom.variants import DEFAULT_VARIANT
 
 
@@ -26,4 +27,4 @@ def main(seed: int, cases: int, variant: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.core.options import Name
 
 
@@ -32,4 +33,4 @@ def main(maps: str, folds: tuple[Path, ...], **options: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

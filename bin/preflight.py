@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
@@ -33,4 +34,4 @@ def main(checks: str, inputs: tuple[Path, ...], **asked: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.core.options import Name
 
 
@@ -76,4 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

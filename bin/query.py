@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 from nnactive_nf.core.options import PATCH_SIZE, ZYX, Name
 
 FILE = click.Path(path_type=Path)
@@ -99,4 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

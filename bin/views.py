@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnactive_nf.core.errors import reports_user_errors
+from nnactive_nf.core.leaving import run_and_leave
 
 FILE = click.Path(path_type=Path)
 
@@ -28,4 +29,4 @@ def main(node: str, **options: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)
