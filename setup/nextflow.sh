@@ -63,9 +63,11 @@ done
 export NXF_PLUGINS_MODE=${NXF_PLUGINS_MODE:-prod}
 # Else Nextflow makes a folder for them wherever it is started.
 export NXF_PLUGINS_DIR=${NXF_PLUGINS_DIR:-$here/nextflow/plugins}
+# Else the parser forgets after 64 files what it has learnt of Groovy.
+parser=-Dgroovy.antlr4.cache.threshold=1000
 ready=()
 [ ! -e "$here/nextflow/classes.jsa" ] || ready=("-XX:SharedArchiveFile=$here/nextflow/classes.jsa" -Xlog:cds=off,cds+dynamic=off)
-exec java -XX:+TieredCompilation -XX:TieredStopAtLevel=1 -XX:+UseSerialGC "${ready[@]}" ${NXF_OPTS:-} ${NXF_JVM_ARGS:-} "${opens[@]}" \
+exec java -XX:+TieredCompilation -XX:TieredStopAtLevel=1 -XX:+UseSerialGC "$parser" "${ready[@]}" ${NXF_OPTS:-} ${NXF_JVM_ARGS:-} "${opens[@]}" \
     -cp "$here/nextflow/lib/*" nextflow.cli.Launcher "$@"
 EOF
     chmod +x "$launcher"

@@ -20,7 +20,7 @@ def loads(path: Path) -> Counter[Path]:
 
 
 def test_what_many_include_includes_nothing() -> None:
-    """Else a start reads whole trees again and again: 300 files in place of 50 took ten seconds more."""
+    """Else a start reads whole trees again and again: 273 files in place of 135 took six seconds more."""
     read = loads(ROOT / "main.nf")
     wanted_by_many = [path for path, times in read.items() if times > 4]
     assert {path.name for path in wanted_by_many} >= {"tasks.nf", "plan.nf"}
