@@ -28,8 +28,9 @@ def thread_limits(threads) {
     "export OMP_NUM_THREADS=${threads} MKL_NUM_THREADS=${threads} OPENBLAS_NUM_THREADS=${threads}"
 }
 
-// Labels of a task: pipeline, stage, and the given ones (maps, null is left out), with a site's own (ext.resource_labels)
-// last. Azure Batch makes a pool of machines for each set of labels, so there they are the same for all tasks.
+// Labels of a task, by which AWS Batch, Google Batch and Kubernetes group costs (other executors take no notice): pipeline,
+// stage, and the given ones (maps, null is left out), with a site's own (ext.resource_labels) last. Azure Batch makes a pool
+// of machines for each set of labels, so there they are the same for all tasks.
 def labels_of(task, given) {
     def own = [pipeline: workflow.manifest.name, stage: task.process.tokenize(':').last()] + given
     def kept = task.executor == 'azurebatch' ? own.subMap(['pipeline']) : own
@@ -49,8 +50,9 @@ def label_text(value) {
     allowed.size() <= 63 ? allowed : allowed.take(54).replaceAll(/[_-]+$/, '') + '-' + text.md5().take(8)
 }
 
-// What a task needs, `times` over what is needed for each, in whole GB: no less than `least`, more at each attempt. On this
-// machine a task that asks for more than there is would end the run, so there it asks for all of it.
+// Memory of a task by what CHECK says that its data need (bin/nnactive_nf/check/memory.py), `times` over what is needed for
+// each, in whole GB: no less than `least`, more at each attempt. On this machine a task that asks for more than there is
+// would end the run, so there it asks for all of it. What a process asks for so gives way to a site's `withLabel`, `withName`.
 def memory_of(task, least, need = [bytes: 0, each: 0], times = 0) {
     def whole = Math.ceil((need.bytes + times * need.each) / 1.GB.toBytes()) as long
     def memory = 1.GB * Math.max(least, whole) * task.attempt
