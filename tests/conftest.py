@@ -90,16 +90,6 @@ def lacks(part: str, why: str) -> NoReturn:
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads the seed and pytest-xdist hands it on
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: the collector of garbage, which some libraries call, need not look at it again."""
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """At the end it tidies up as ever; else libraries tell of what it has left."""
-    gc.unfreeze()
-
-
 def pytest_configure(config: pytest.Config) -> None:
     required_parts(os.environ)  # a name that is not known is told at once
     seed = config.getoption("--hypothesis-seed")
@@ -117,6 +107,16 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Heavy files first, so that no worker is left with one at the end (each file's tests share a worker)."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in HEAVY))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage, which some libraries call, need not look at it again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """At the end it tidies up as ever; else libraries tell of what it has left."""
+    gc.unfreeze()
 
 
 @dataclass(frozen=True)
