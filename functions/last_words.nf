@@ -4,8 +4,8 @@
 include { delivery_folder ; package_folder } from './people.nf'
 include { annotation_rounds ; node_ids ; not_made } from './plan.nf'
 
-// The last words of a run. What it has not replaced in the results is told: an earlier run's report, or nodes that are no
-// longer in the plan. Nextflow's message of a run that was stopped is the signal's name.
+// What a run has not replaced in the results is told too: an earlier run's report, or nodes that are no longer in the plan.
+// Nextflow's message of a run that was stopped is the signal's name.
 def end_text(plan, values, told) {
     def outdir = values.outdir
     if( workflow.success && told.awaited )

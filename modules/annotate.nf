@@ -1,6 +1,6 @@
 /*
- * ANNOTATE: adds the labels of a query's patches to those that were there. The loop is closed here: main.nf reads the
- * topic 'labels' back.
+ * ANNOTATE: adds the labels of a query's patches to those that were there. The loop is closed here: active_learning.nf
+ * reads the topic 'labels' back.
  */
 include { file_option ; labels_of ; memory_of ; options ; where } from '../functions/tasks.nf'
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 def run_and_leave(command: Callable[[], object]) -> None:
@@ -23,10 +24,8 @@ def run_and_leave(command: Callable[[], object]) -> None:
         status = end.code
     if threading.active_count() == 1 and not isinstance(status, str):
         atexit._run_exitfuncs()
-        try:
+        with suppress(OSError):  # of which Python tells
             sys.stdout.flush()
             sys.stderr.flush()
-        except OSError:  # of which Python tells
-            sys.exit(status)
-        os._exit(status or 0)
+            os._exit(status or 0)
     sys.exit(status)
